@@ -1,0 +1,230 @@
+"""Every error that Foundry raises on purpose, in one tree.
+
+What it is: the exception tree that all parts share. An error fixes its `code`, HTTP `status` and whether a retry can
+help; the edge (gateway, control API, CLI) renders it in its own dialect (OpenAI, Anthropic, problem+json, a line of text).
+What it does not know: HTTP frameworks, protocols, logging.
+
+    FoundryError
+    ├── InvalidRequest            400  the caller sent something that cannot be served as it stands
+    │   ├── MalformedBody         400  not JSON, not an object, cut off half-way
+    │   ├── InvalidParameter      400  one named parameter is wrong
+    │   ├── MethodNotAllowed      405
+    │   ├── BodyTooLarge          413  names the limit
+    │   └── UnsupportedMedia      415
+    ├── AuthenticationFailed      401  missing, malformed, unknown, expired or revoked key
+    ├── PermissionDenied          403  a known caller may not do this
+    ├── NotFound                  404  does not exist, or the caller may not see it
+    │   └── ModelNotFound         404
+    ├── Conflict                  409  the state changed under the caller
+    ├── LimitExceeded             429
+    ├── UpstreamError             502  an engine or a vendor failed us
+    │   ├── UpstreamRefused       ...  it answered with an error: its own status and words are passed on
+    │   ├── UpstreamUnreachable   502  no connection, or it died before it answered
+    │   ├── UpstreamBroke         502  it died while it answered
+    │   └── UpstreamTimeout       504
+    ├── Unavailable               503  try again after `retry_after_s`
+    │   ├── DeploymentNotReady    503  an engine that is still queued, pulling, loading or warming: names the phase
+    │   └── SnapshotMissing       503  the gateway has never seen a configuration
+    ├── ConfigurationError        500  a setting, file or secret is missing or wrong: names it and what to set
+    ├── PriceUnknown              500  no price for a target: never silently zero
+    ├── ModelSourceError          422  a model cannot be fetched, converted or trusted
+    ├── DeploymentSpecError       422  a deployment that no engine can run as written
+    └── ProcessError              500  a child process of the local platform did not start or died
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FoundryError(Exception):
+    """Base of every deliberate error.
+
+    message: one sentence that names the offending value and the next step. param: the request parameter or setting at
+    fault. retry_after_s: seconds after which a retry can succeed, for errors that say so.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    """Stable, machine-readable, snake_case; part of the public contract."""
+    status: int = 500
+    """HTTP status that the edge answers with."""
+    retryable: ClassVar[bool] = False
+    """True when the same request can succeed later without a change."""
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(FoundryError):
+    """The caller sent something that cannot be served as it stands."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class MalformedBody(InvalidRequest):
+    """The body is not a JSON object, or was cut off half-way."""
+
+    code = "malformed_body"
+
+
+class InvalidParameter(InvalidRequest):
+    """One named parameter is missing or wrong."""
+
+    code = "invalid_parameter"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body exceeds the gateway's limit, which the message names in bytes."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The content type is not one the endpoint reads."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class AuthenticationFailed(FoundryError):
+    """No key, or one that is malformed, unknown, expired or revoked."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class PermissionDenied(FoundryError):
+    """A known caller may not do this."""
+
+    code = "permission_denied"
+    status = 403
+
+
+class NotFound(FoundryError):
+    """It does not exist, or the caller may not see it."""
+
+    code = "not_found"
+    status = 404
+
+
+class ModelNotFound(NotFound):
+    """No route with that model name is visible to the key."""
+
+    code = "model_not_found"
+
+
+class Conflict(FoundryError):
+    """The state changed under the caller: read again and retry."""
+
+    code = "conflict"
+    status = 409
+
+
+class LimitExceeded(FoundryError):
+    """A rate, budget or quota limit was reached."""
+
+    code = "limit_exceeded"
+    status = 429
+    retryable = True
+
+
+class UpstreamError(FoundryError):
+    """An engine or a vendor failed us."""
+
+    code = "upstream_error"
+    status = 502
+    retryable = True
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream answered with an error of its own; `status` and `body` are what it said."""
+
+    code = "upstream_refused"
+
+    def __init__(self, message: str, *, status: int, body: bytes, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.status = status
+        self.body = body
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to the upstream, or it died before its answer began."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamBroke(UpstreamError):
+    """The upstream died while it answered."""
+
+    code = "upstream_broke"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream was silent for longer than the route allows."""
+
+    code = "upstream_timeout"
+    status = 504
+
+
+class Unavailable(FoundryError):
+    """Not now; `retry_after_s` says when."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class DeploymentNotReady(Unavailable):
+    """The engine is still queued, pulling, loading or warming; the message names the phase."""
+
+    code = "deployment_not_ready"
+
+
+class SnapshotMissing(Unavailable):
+    """The gateway has never received a configuration snapshot and has none on disk."""
+
+    code = "snapshot_missing"
+
+
+class ConfigurationError(FoundryError):
+    """A setting, file or secret is missing or wrong; the message names it and what to set."""
+
+    code = "configuration_error"
+
+
+class PriceUnknown(FoundryError):
+    """No price is known for a target: a cost is never silently zero."""
+
+    code = "price_unknown"
+
+
+class ModelSourceError(FoundryError):
+    """A model cannot be fetched, converted or trusted."""
+
+    code = "model_source_error"
+    status = 422
+
+
+class DeploymentSpecError(FoundryError):
+    """A deployment that no engine can run as written."""
+
+    code = "deployment_spec_error"
+    status = 422
+
+
+class ProcessError(FoundryError):
+    """A child process of the local platform did not start, or died; the message carries its last words."""
+
+    code = "process_error"

@@ -1,0 +1,144 @@
+"""Settings, read once: the only module that reads the environment and `foundry.toml`.
+
+Precedence, high to low: environment (`FOUNDRY_HOME`, `FOUNDRY_GATEWAY__MAX_BODY_BYTES`, ...), the file named by
+`FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. Secrets have no defaults: they are files
+(mode 0600) that `foundry up` generates, or that the operator mounts; a missing one is a `ConfigurationError` that names it.
+What it does not know: who uses which group.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from foundry.errors import ConfigurationError
+
+
+def _home() -> Path:
+    return Path(os.environ.get("FOUNDRY_HOME") or Path.home() / ".foundry").expanduser().absolute()
+
+
+class Group(BaseModel):
+    """Base of the groups: frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GatewaySettings(Group):
+    """The gateway replica."""
+
+    cluster: str = "local"
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """Larger request bodies are refused with 413."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    first_byte_timeout_s: float = Field(default=300.0, gt=0)
+    """Silence before the upstream's answer begins."""
+    idle_timeout_s: float = Field(default=120.0, gt=0)
+    """Silence between two chunks of a stream."""
+    spool_segment_bytes: int = Field(default=8 * 1024 * 1024, ge=4096)
+    spool_max_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024 * 1024)
+    """Above this the gateway answers 503 instead of serving unmetered; it never drops the oldest silently."""
+    ship_interval_s: float = Field(default=1.0, gt=0)
+    ship_batch_rows: int = Field(default=1000, ge=1)
+    snapshot_wait_s: float = Field(default=25.0, gt=0)
+    """How long one long-poll for a newer snapshot stays open."""
+
+
+class ControlSettings(Group):
+    """The control API, and how others reach it."""
+
+    url: str = "http://127.0.0.1:8100"
+    host: str = "127.0.0.1"
+    port: int = 8100
+    database_url: str | None = None
+    """`postgresql://user:password@host:port/name`; `foundry up` sets it."""
+    database_url_file: Path | None = None
+    """A file that holds `database_url` (preferred: keeps the password out of the environment)."""
+
+
+class MetricsSettings(Group):
+    """The metrics store: a ClickHouse server, or the embedded one that speaks its protocol."""
+
+    url: str = "http://127.0.0.1:8123"
+    user: str = "foundry"
+    database: str = "foundry"
+
+
+class RaySettings(Group):
+    """The Ray cluster that this instance deploys to."""
+
+    dashboard_url: str = "http://127.0.0.1:8265"
+    serve_url: str = "http://127.0.0.1:8000"
+    """Root of Serve's HTTP ingress as the gateway and clients on this machine reach it."""
+    serve_host: str = "127.0.0.1"
+    serve_port: int = 8000
+    namespace: str = "foundry"
+
+
+class Settings(BaseSettings):
+    """All of it. Use `load()`; construct directly only in tests."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FOUNDRY_", env_nested_delimiter="__", frozen=True, extra="ignore", nested_model_default_partial_update=True
+    )
+
+    home: Path = Field(default_factory=_home)
+    """Where an instance keeps its state: databases, spool, models, logs, secrets."""
+    secrets_dir: Path | None = None
+    """Where secret files lie; None: `$FOUNDRY_HOME/secrets`."""
+    log_level: str = "INFO"
+    gateway: GatewaySettings = GatewaySettings()
+    control: ControlSettings = ControlSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    ray: RaySettings = RaySettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the TOML file; no dotenv, no secrets folder of pydantic's."""
+        del dotenv_settings, file_secret_settings
+        path = Path(os.environ.get("FOUNDRY_CONFIG") or _home() / "foundry.toml").expanduser()
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+    def secret(self, name: str) -> str:
+        """Text of the secret file `name`, stripped. Raises ConfigurationError when it is missing or empty."""
+        path = (self.secrets_dir or self.home / "secrets") / name
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"secret file {path} cannot be read ({error.strerror}): run `foundry up`, or mount it there", param=name
+            ) from error
+        if not text:
+            raise ConfigurationError(f"secret file {path} is empty", param=name)
+        return text
+
+
+@cache
+def load() -> Settings:
+    """The process's settings, read at the first call."""
+    return Settings()
+
+
+def vendor_secret(variable: str) -> str:
+    """A vendor's API key from the environment. Raises ConfigurationError naming the variable to set."""
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise ConfigurationError(f"the environment variable {variable} is not set: export it before `foundry up`", param=variable)
+    return value
+
+
+def environment() -> Mapping[str, str]:
+    """A copy of the process's environment, for starting children."""
+    return dict(os.environ)

@@ -1,0 +1,102 @@
+"""A deployment as data: one model on one engine on one cluster, and the phases of its life.
+
+What it does not know: Ray, vLLM, SGLang (see `engines/`), databases (see `control_api/`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from foundry.types.money import TokenPrice
+
+DeploymentName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?$")]
+"""A DNS label of at most 47 characters (KubeRay's limit for a RayService): it names the Serve application too."""
+
+
+class Task(StrEnum):
+    """What a deployment computes; it fixes the engine's runner and the endpoints that a route may serve."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
+class DeploymentSpec(BaseModel):
+    """Desired state of one deployment. GPU and CPU, vLLM and SGLang come from this same object."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: DeploymentName
+    model: str = Field(min_length=1)
+    """Model source: `pypi://distribution@version`, `hf://org/name[@revision]`, `file:///path`, `s3://bucket/prefix`."""
+    served_model_name: str = Field(min_length=1, max_length=200)
+    """The name the engine answers to; the gateway rewrites the caller's route name to it."""
+    task: Task = Task.GENERATE
+    engine: Literal["vllm", "sglang"] = "vllm"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto`: gpu when the cluster has one, else cpu; the choice is logged with its reason."""
+    accelerator_type: str | None = None
+    """Ray's accelerator name ("H100", "L4", ...) when the deployment must land on that GPU."""
+    replicas: int = Field(default=1, ge=1, le=1024)
+    tensor_parallel_size: int = Field(default=1, ge=1, le=64)
+    pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Longest context in tokens, input plus output; None: what the model's configuration says."""
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    """Most sequences that the engine batches together; None: the engine's default."""
+    kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
+    """Explicit KV-cache size per worker; skips the engine's profiling run. None: the engine measures."""
+    cpus_per_worker: float = Field(default=1, gt=0)
+    """Logical CPUs in the placement-group bundle of each worker (TP x PP workers)."""
+    engine_args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further engine flags, spelled as the engine's Python arguments. They may not repeat a field above."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of the engine's processes."""
+    price: TokenPrice | None = None
+    """What its tokens are charged at; None: usage is recorded with `price_status = "unknown"`."""
+
+
+class DeploymentPhase(StrEnum):
+    """Where a deployment stands. Order of a good start: queued, placing, pulling, loading, warming, ready."""
+
+    QUEUED = "queued"
+    """Recorded; nothing has been asked of the cluster yet."""
+    PLACING = "placing"
+    """Asked of the cluster; its placement group is not up."""
+    PULLING = "pulling"
+    """Weights are being fetched or converted."""
+    LOADING = "loading"
+    """The engine is importing, reading weights, sizing its KV cache."""
+    WARMING = "warming"
+    """The engine runs its warm-up."""
+    READY = "ready"
+    """At least one replica answers."""
+    DEGRADED = "degraded"
+    """It answers, with fewer replicas than asked for."""
+    FAILED = "failed"
+    """It does not answer and will not by itself; `detail` has the engine's words and the next step."""
+    DELETING = "deleting"
+
+
+SERVING_PHASES = frozenset({DeploymentPhase.READY, DeploymentPhase.DEGRADED})
+
+
+class DeploymentStatus(BaseModel):
+    """Observed state of one deployment, as the reconciler last saw it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phase: DeploymentPhase
+    detail: str = ""
+    """One line for a person: what is happening, or what went wrong and the next step."""
+    percent: float | None = Field(default=None, ge=0, le=100)
+    """Progress within the phase, when it can be known."""
+    eta_s: float | None = Field(default=None, ge=0)
+    """Seconds until ready, when it can be known."""
+    ready_replicas: int = Field(default=0, ge=0)
+    last_log_line: str = ""
+    updated_at: datetime

@@ -1,0 +1,78 @@
+"""The usage record: one per request, whatever its outcome; the platform's unit of account.
+
+It is made on the hot path, so it is a `msgspec.Struct` (about a microsecond to build and encode; decision 0002), unlike the
+configuration contracts, which are pydantic. What it does not know: where it is stored (`metrics/`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["completed", "aborted", "failed", "rejected"]
+"""completed: answered in full. aborted: the client went away. failed: the upstream failed. rejected: refused before any
+upstream was asked (bad key, bad body, unknown model, not ready)."""
+
+UsageSource = Literal["reported", "partial", "estimated", "none"]
+"""reported: the upstream's final count. partial: its running count at the moment the stream ended early.
+estimated: counted from the chunks that arrived, because the upstream told nothing. none: nothing was generated."""
+
+PriceStatus = Literal["priced", "unknown", "free"]
+"""priced: `cost_usd` is exact for these tokens. unknown: tokens were used and no price is known (`cost_usd` is None).
+free: nothing was used, the cost is zero."""
+
+
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request used and cost. Field names are the columns of the ClickHouse table `usage`."""
+
+    id: str
+    """Unique; writing a record twice under one id is harmless."""
+    received_at: datetime
+    """When the gateway had the request's head; UTC, microseconds."""
+    request_id: str
+    """Told to the client as `x-request-id` and to the engine."""
+    cluster: str
+    gateway: str
+    """Replica that served it."""
+    organization_id: str = ""
+    project_id: str = ""
+    key_id: str = ""
+    route: str = ""
+    """Public model name asked for; empty when the request never got that far."""
+    target_id: str = ""
+    provider: str = ""
+    deployment: str = ""
+    model: str = ""
+    """The name that the target knows the model by."""
+    protocol: str = ""
+    """Codec: `chat`, `completions`, `embeddings`, `models`."""
+    streamed: bool = False
+    outcome: Outcome
+    status: int
+    """HTTP status that the client was sent (499 when it left before one was sent)."""
+    error_code: str = ""
+    input_tokens: int = 0
+    """All input tokens, the cached ones included (as OpenAI counts `prompt_tokens`)."""
+    cached_input_tokens: int = 0
+    """Of `input_tokens`, those read from a prompt cache."""
+    output_tokens: int = 0
+    """All output tokens, the reasoning ones included (as OpenAI counts `completion_tokens`)."""
+    reasoning_tokens: int = 0
+    """Of `output_tokens`, those spent on reasoning."""
+    usage_source: UsageSource = "none"
+    cost_usd: Decimal | None = None
+    price_id: str = ""
+    price_status: PriceStatus = "free"
+    ttft_ms: float | None = None
+    """Request received to first content token; None when not streamed or none came."""
+    tpot_ms: float | None = None
+    """Mean time per output token after the first; None with fewer than two."""
+    e2e_ms: float
+    """Request received to last byte handed to the server."""
+    upstream_ms: float | None = None
+    """Of `e2e_ms`, from the upstream request's start to its first byte."""
+    request_bytes: int = 0
+    response_bytes: int = 0
