@@ -1,6 +1,7 @@
-"""`python -m foundry.catalog pull URI [--home DIR] [--verify] [--json]`: fetch a model and print each step as a line.
+"""`python -m foundry.catalog pull URI [--home DIR] [--verify] [--json]`: fetch a model.
 
-The last line names the folder. Exit status 1 and one line on standard error when it cannot be had. What it does not know: deployments.
+Each step is a line, the last line names the folder. Exit status 1 and one line on standard error when it cannot be had.
+What it does not know: deployments.
 """
 
 from __future__ import annotations

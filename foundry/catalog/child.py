@@ -1,6 +1,4 @@
-"""Children of a pull: pip, uv and the converter run in processes of their own that never outlive it.
-
-    python -m foundry.catalog.child MODULE ARG...   runs MODULE as __main__, and dies with the process that started it
+"""Children of a pull: pip and the converter run in processes of their own, which never outlive it.
 
 What it does not know: what the children do.
 """
@@ -8,33 +6,32 @@ What it does not know: what the children do.
 from __future__ import annotations
 
 import collections
-import ctypes
 import os
-import runpy
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
 from foundry.errors import ModelSourceError
 from foundry.settings import environment
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LAST_WORDS = 15
+_PACKAGE_ROOT = Path(__file__).parents[2]
 
 
-def run(module: str, arguments: Sequence[str], on_line: Callable[[str], None], *, failure: str) -> None:
-    """Run `python -m module arguments` and hand over every line of its output (carriage returns count as line ends).
+def run(command: Sequence[str], on_line: Callable[[str], None], *, failure: str) -> None:
+    """Run a command to its end and hand over every line of its output; a carriage return ends a line too.
 
     Raises ModelSourceError with `failure` and the child's last lines when it does not exit with 0.
     """
-    command = [sys.executable, "-m", "foundry.catalog.child", module, *arguments]
+    tethered = [sys.executable, str(Path(__file__).with_name("tethered.py")), *command]
+    inherited = environment()
+    search_path = os.pathsep.join(part for part in (str(_PACKAGE_ROOT), inherited.get("PYTHONPATH")) if part)
     last: collections.deque[str] = collections.deque(maxlen=_LAST_WORDS)
-    child_environment = {**environment(), "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
-        command,
-        env=child_environment,
+        tethered,
+        env={**inherited, "PYTHONUNBUFFERED": "1", "PYTHONPATH": search_path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,18 +51,3 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
         yield from (line.decode(errors="replace").strip() for line in complete if line.strip())
     if pending.strip():
         yield pending.decode(errors="replace").strip()
-
-
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent dies; a no-op where there is no prctl (not Linux)."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit(1)
-
-
-if __name__ == "__main__":
-    die_with_parent()
-    sys.argv = sys.argv[1:]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -2,8 +2,8 @@
 
     python -m foundry.catalog.gguf FILE.gguf FOLDER
 
-It imports torch and transformers, so it runs as a child process (`child.py`). float32 holds every dequantised value as the
-quantised file defines it; bfloat16 would round them. What it does not know: where the file came from.
+It imports torch and transformers, so it runs as a child process (`child.py`). float32 holds every
+dequantised value as the quantised file defines it; bfloat16 would round them. What it does not know: where the file came from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def convert(source: Path, folder: Path) -> None:
 
 
 def _drop_local_name(path: Path) -> None:
-    """`_name_or_path` carries whatever the quantiser called it: keep it out, so that equal weights give equal files."""
+    """Keep out what the quantiser called it and where it lay, so that equal weights give equal files."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config.pop("_model_name_or_path", None)
     config.pop("_name_or_path", None)

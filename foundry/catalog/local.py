@@ -1,6 +1,7 @@
 """`file:///path`: a model folder that already lies on this machine, used in place.
 
-What it does not know: other schemes. The folder is hashed once; the digest is kept and trusted while sizes and times stand.
+What it does not know: other schemes. The folder is hashed once; the digest is kept and trusted
+while sizes and times stand.
 """
 
 from __future__ import annotations

