@@ -59,7 +59,10 @@ def pip_options(listing: str) -> dict[str, str]:
 
 def uv_flags(options: Mapping[str, str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     """Flags and environment that make uv look where pip looks. What the user told uv itself is left alone."""
-    flags: list[str] = ["--index-strategy", "unsafe-best-match"]  # pip's own rule: the best version of all indexes
+    flags: list[str] = [
+        "--index-strategy",
+        "unsafe-best-match",
+    ]  # pip's own rule: the best version of all indexes
     for option, flag in _FLAGS.items():
         variable = "UV_" + flag.removeprefix("--").replace("-", "_").upper()
         if variable not in environment:
@@ -85,7 +88,10 @@ def fingerprint(extra: str, *, dev: bool) -> str:
 
 def detect_extra() -> tuple[str, str]:
     """The engine for this machine, and the reason."""
-    if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout:
+    if (
+        shutil.which("nvidia-smi")
+        and subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).stdout
+    ):
         return "gpu", "nvidia-smi lists a GPU"
     return "cpu", "no NVIDIA GPU is seen"
 
@@ -100,7 +106,9 @@ def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None)
     if process.wait() != 0:
         words = "".join(said)
         hint = NO_CPU_TORCH if "torch==2.13.0+cpu" in words else ""
-        raise InstallError(f"{Path(command[0]).name} {command[1]} failed with status {process.returncode}{hint}")
+        raise InstallError(
+            f"{Path(command[0]).name} {command[1]} failed with status {process.returncode}{hint}"
+        )
 
 
 def prepare(venv: Path) -> tuple[list[str], dict[str, str]]:
@@ -110,7 +118,9 @@ def prepare(venv: Path) -> tuple[list[str], dict[str, str]]:
         run([sys.executable, "-m", "venv", str(venv)])
     if not (venv / "bin" / "uv").exists():
         run([str(python), "-m", "pip", "install", "--quiet", "-r", str(CONSTRAINTS / "uv.txt")])
-    listing = subprocess.run([str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
     flags, extra = uv_flags(pip_options(listing.stdout), os.environ)
     return flags, {**os.environ, "UV_LINK_MODE": os.environ.get("UV_LINK_MODE", "copy"), **extra}
 
@@ -127,7 +137,7 @@ def install(venv: Path, extra: str, *, dev: bool) -> None:
     wanted = fingerprint(extra, dev=dev)
     have = stamp.read_text() if stamp.exists() else ""
     if wanted in have or (not dev and fingerprint(extra, dev=True) in have):
-        print(f"{venv.name} is up to date ({extra})")  # noqa: T201  (a command-line tool)
+        print(f"{venv.name} is up to date ({extra})")
         return
     flags, environment = prepare(venv)
     target = f".[{extra},dev]" if dev else f".[{extra}]"
@@ -167,17 +177,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     arguments = parser.parse_args(argv)
     if sys.version_info[:2] not in {(3, 11), (3, 12)}:
-        print(f"Python {sys.version.split()[0]} runs this: Foundry needs 3.11 or 3.12, e.g. make PYTHON=python3.11")  # noqa: T201
+        print(
+            f"Python {sys.version.split()[0]} runs this: Foundry needs 3.11 or 3.12, e.g. make PYTHON=python3.11"
+        )
         return 1
     extra, reason = (arguments.extra, "asked for") if arguments.extra else detect_extra()
     try:
         if arguments.action == "lock":
             lock(arguments.venv, [arguments.extra] if arguments.extra else EXTRAS)
         else:
-            print(f"engine: {extra} ({reason})")  # noqa: T201
+            print(f"engine: {extra} ({reason})")
             install(arguments.venv, extra, dev=arguments.dev)
     except InstallError as error:
-        print(f"installation failed: {error}", file=sys.stderr)  # noqa: T201
+        print(f"installation failed: {error}", file=sys.stderr)
         return 1
     return 0
 

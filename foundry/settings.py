@@ -14,7 +14,12 @@ from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from foundry.errors import ConfigurationError
 
@@ -84,7 +89,11 @@ class Settings(BaseSettings):
     """All of it. Use `load()`; construct directly only in tests."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FOUNDRY_", env_nested_delimiter="__", frozen=True, extra="ignore", nested_model_default_partial_update=True
+        env_prefix="FOUNDRY_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
     )
 
     home: Path = Field(default_factory=_home)
@@ -118,7 +127,8 @@ class Settings(BaseSettings):
             text = path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigurationError(
-                f"secret file {path} cannot be read ({error.strerror}): run `foundry up`, or mount it there", param=name
+                f"secret file {path} cannot be read ({error.strerror}): run `foundry up`, or mount it there",
+                param=name,
             ) from error
         if not text:
             raise ConfigurationError(f"secret file {path} is empty", param=name)
@@ -135,7 +145,9 @@ def vendor_secret(variable: str) -> str:
     """A vendor's API key from the environment. Raises ConfigurationError naming the variable to set."""
     value = os.environ.get(variable, "").strip()
     if not value:
-        raise ConfigurationError(f"the environment variable {variable} is not set: export it before `foundry up`", param=variable)
+        raise ConfigurationError(
+            f"the environment variable {variable} is not set: export it before `foundry up`", param=variable
+        )
     return value
 
 
