@@ -189,7 +189,10 @@ def _read_position(fd: int) -> int:
 
 def claim(path: Path) -> Claim | None:
     """The right to ship `path`, or None when another shipper has it or it is gone."""
-    position_fd = os.open(position_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        position_fd = os.open(position_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None  # another shipper finished the whole folder
     try:
         if _try_lock(position_fd):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
