@@ -187,7 +187,12 @@ async def test_stop_ships_what_waits(tmp_path: Path, store_process: StoreProcess
 
 
 async def test_stop_is_bounded(tmp_path: Path, store_process: StoreProcess, record: Record) -> None:
-    silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    async def say_nothing(reader: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass
+        answer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     settings = store_process.settings.model_copy(update={"metrics": MetricsSettings(url=f"http://127.0.0.1:{port}")})
     spool = Spool(tmp_path / "a", segment_bytes=MIB, max_bytes=MIB)
@@ -198,6 +203,7 @@ async def test_stop_is_bounded(tmp_path: Path, store_process: StoreProcess, reco
         await ship.stop(timeout_s=0.3)
     assert len(segments.listing(tmp_path / "a")) == 1, "what is left stays on disk"
     silent.close()
+    await silent.wait_closed()
     spool.close()
 
 
