@@ -58,7 +58,9 @@ async def serve(engine: Engine, *, host: str, port: int, user: str, password: st
         timeout_keep_alive=60,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)  # uvicorn shuts down in order, then re-raises the signal at the handler it found
+        signal.signal(
+            number, _ignore
+        )  # uvicorn shuts down in order, then re-raises the signal at the handler it found
     sweeper = asyncio.create_task(_sweep(engine))
     try:
         await uvicorn.Server(config).serve()
