@@ -1,8 +1,8 @@
 """Every error that Foundry raises on purpose, in one tree.
 
-What it is: the exception tree that all parts share. An error fixes its `code`, HTTP `status` and whether a retry can
-help; the edge (gateway, control API, CLI) renders it in its own dialect (OpenAI, Anthropic, problem+json, a line of text).
-What it does not know: HTTP frameworks, protocols, logging.
+What it is: the exception tree that all parts share. An error fixes its `code`, HTTP `status` and whether a
+retry can help; the edge (gateway, control API, CLI) renders it in its own dialect (OpenAI, Anthropic,
+problem+json, a line of text). What it does not know: HTTP frameworks, protocols, logging.
 
     FoundryError
     ├── InvalidRequest            400  the caller sent something that cannot be served as it stands
@@ -44,8 +44,8 @@ from typing import ClassVar
 class FoundryError(Exception):
     """Base of every deliberate error.
 
-    message: one sentence that names the offending value and the next step. param: the request parameter or setting at
-    fault. retry_after_s: seconds after which a retry can succeed, for errors that say so.
+    message: one sentence that names the offending value and the next step. param: the request parameter or
+    setting at fault. retry_after_s: seconds after which a retry can succeed, for errors that say so.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -153,14 +153,16 @@ class UpstreamError(FoundryError):
 
 
 class UpstreamRefused(UpstreamError):
-    """The upstream answered with an error of its own; `status` and `body` are what it said."""
+    """The upstream answered with an error of its own; `status` is what the caller is told
+    (`gateway/refusals.py`)."""
 
     code = "upstream_refused"
 
-    def __init__(self, message: str, *, status: int, body: bytes, retry_after_s: float | None = None) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+    def __init__(
+        self, message: str, *, status: int, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.status = status
-        self.body = body
 
 
 class UpstreamUnreachable(UpstreamError):
