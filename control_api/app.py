@@ -29,7 +29,8 @@ from control_api.reconcile.loop import Reconciler
 from control_api.routes.endpoints import router as routes
 from control_api.snapshots import service as snapshots
 from control_api.snapshots.endpoints import router as snapshots_router
-from control_api.usage.endpoints import router as usage
+from control_api.usage.endpoints import router as usage_router
+from control_api.usage.service import UsageReader
 from foundry.errors import Unavailable
 from foundry.settings import Settings
 from foundry.types.control import Health, Problem
@@ -42,7 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     deployments,
     routes,
     snapshots_router,
-    usage,
+    usage_router,
     providers,
     clusters,
 )
@@ -77,7 +78,9 @@ async def _wait_for_database(runtime: Runtime) -> None:
             await runtime.database.ping()
         except (SQLAlchemyError, OSError) as error:
             if time.monotonic() > deadline:
-                raise Unavailable(f"the database did not answer within {_DATABASE_WAIT_S:g} s: {error}") from error
+                raise Unavailable(
+                    f"the database did not answer within {_DATABASE_WAIT_S:g} s: {error}"
+                ) from error
             await asyncio.sleep(_DATABASE_RETRY_S)
         else:
             return
@@ -111,6 +114,7 @@ async def _background(runtime: Runtime, *, reconcile: bool) -> AsyncIterator[Non
 def create_app(settings: Settings, *, reconcile: bool = True) -> FastAPI:
     """The application. Connects to nothing until its lifespan starts. reconcile: run the reconciler in this process."""
     runtime = Runtime.from_settings(settings)
+    usage = UsageReader(settings)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -119,6 +123,7 @@ def create_app(settings: Settings, *, reconcile: bool = True) -> FastAPI:
         await bootstrap(runtime)
         async with _background(runtime, reconcile=reconcile):
             yield
+        await usage.close()
         await runtime.database.close()
 
     app = FastAPI(
@@ -129,7 +134,7 @@ def create_app(settings: Settings, *, reconcile: bool = True) -> FastAPI:
         redoc_url=None,
         responses={"4XX": {"model": Problem, "description": "RFC 9457 problem details"}},
     )
-    app.state.runtime = runtime
+    app.state.runtime, app.state.usage = runtime, usage
     problem.install(app)
     app.include_router(health)
     for router in ROUTERS:

@@ -18,7 +18,9 @@ from control_api.kit.runtime import RuntimeOf
 from foundry.errors import AuthenticationFailed, PermissionDenied
 
 _bearer = HTTPBearer(auto_error=False, description="a virtual key with the scope `admin`")
-_cluster_bearer = HTTPBearer(auto_error=False, scheme_name="ClusterToken", description="the secret `cluster.token`")
+_cluster_bearer = HTTPBearer(
+    auto_error=False, scheme_name="ClusterToken", description="the secret `cluster.token`"
+)
 
 
 async def _authenticate(
@@ -29,7 +31,10 @@ async def _authenticate(
     async with runtime.database.read() as session:  # ends before the endpoint's own transaction begins
         key = await keys.authenticate(session, runtime.pepper, credentials.credentials)
     return Subject(
-        key_id=key.id, organization_id=key.organization_id, project_id=key.project_id, scopes=tuple(key.scopes)
+        key_id=key.id,
+        organization_id=key.organization_id,
+        project_id=key.project_id,
+        scopes=tuple(key.scopes),
     )
 
 

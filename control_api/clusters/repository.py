@@ -15,7 +15,13 @@ from control_api.models.base import now
 
 async def ensure(session: WriteSession, name: str) -> None:
     """Make the row if there is none."""
-    values = {"name": name, "reachable": False, "message": "not looked at yet", "submitted_hash": "", "gateway": {}}
+    values = {
+        "name": name,
+        "reachable": False,
+        "message": "not looked at yet",
+        "submitted_hash": "",
+        "gateway": {},
+    }
     values |= {"row_version": 1, "updated_at": now()}
     await session.execute(insert(Cluster).values(values).on_conflict_do_nothing())
 

@@ -30,12 +30,19 @@ async def get(session: ReadSession, name: str) -> Cluster:
 async def list_all(session: ReadSession) -> Sequence[tuple[Cluster, int | None]]:
     """Every cluster with the version of its snapshot."""
     return [
-        (row, await repository.snapshot_version(session, row.name)) for row in await repository.everything(session)
+        (row, await repository.snapshot_version(session, row.name))
+        for row in await repository.everything(session)
     ]
 
 
 async def record(
-    session: WriteSession, seen: Cluster, *, reachable: bool, message: str, submitted_hash: str, gateway: GatewayStatus
+    session: WriteSession,
+    seen: Cluster,
+    *,
+    reachable: bool,
+    message: str,
+    submitted_hash: str,
+    gateway: GatewayStatus,
 ) -> bool:
     """Write down what was seen, unless the row changed since `seen` was read; whether it holds now."""
     values = {

@@ -41,7 +41,9 @@ async def put_deployment(
 ) -> DeploymentRead:
     """Make or change a deployment. Its status follows as the cluster moves; poll `GET`."""
     if body.name != name:
-        raise InvalidParameter(f"the path names '{name}' and the body '{body.name}': make them equal", param="name")
+        raise InvalidParameter(
+            f"the path names '{name}' and the body '{body.name}': make them equal", param="name"
+        )
     return deployment_read(await service.put(session, subject, body))
 
 

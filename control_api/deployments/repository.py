@@ -15,7 +15,9 @@ from control_api.models import Deployment, Route, RouteTarget
 from control_api.models.base import now
 
 
-async def window(session: ReadSession, subject: Subject, window: Window) -> tuple[Sequence[Deployment], str | None]:
+async def window(
+    session: ReadSession, subject: Subject, window: Window
+) -> tuple[Sequence[Deployment], str | None]:
     """One page of the visible deployments."""
     return await fetch_window(session, visible_to(Deployment, subject), Deployment, window)
 
@@ -48,7 +50,11 @@ async def routes_to(session: ReadSession, deployment_id: str) -> Sequence[str]:
 
 
 async def write_status(
-    session: WriteSession, deployment_id: str, row_version: int, status: dict[str, Any], observed_generation: int
+    session: WriteSession,
+    deployment_id: str,
+    row_version: int,
+    status: dict[str, Any],
+    observed_generation: int,
 ) -> bool:
     """Write what was observed, unless the row changed since it was read; whether it was written."""
     statement = (
@@ -66,5 +72,7 @@ async def write_status(
 
 async def remove(session: WriteSession, deployment_id: str, row_version: int) -> bool:
     """Delete the row, unless it changed since it was read; whether it is gone by this."""
-    statement = delete(Deployment).where(Deployment.id == deployment_id, Deployment.row_version == row_version)
+    statement = delete(Deployment).where(
+        Deployment.id == deployment_id, Deployment.row_version == row_version
+    )
     return await session.execute(statement) == 1

@@ -39,7 +39,9 @@ class Observation:
 async def put(session: WriteSession, subject: Subject, spec: DeploymentSpec) -> Deployment:
     """Want this deployment: make it, change it, or start a failed one afresh. Raises Conflict, InvalidParameter."""
     if spec.name in RESERVED_NAMES:
-        raise InvalidParameter(f"'{spec.name}' names a part of the platform: choose another name", param="name")
+        raise InvalidParameter(
+            f"'{spec.name}' names a part of the platform: choose another name", param="name"
+        )
     row = await repository.lock_any(session, spec.name)
     if row is None:
         row = _new_row(subject, spec)
@@ -72,7 +74,9 @@ async def delete(session: WriteSession, subject: Subject, name: str) -> Deployme
         raise NotFound(f"no deployment '{name}'")
     routes = await repository.routes_to(session, row.id)
     if routes:
-        raise Conflict(f"deployment '{name}' serves the routes {', '.join(routes)}: change or delete them first")
+        raise Conflict(
+            f"deployment '{name}' serves the routes {', '.join(routes)}: change or delete them first"
+        )
     if row.deleting_at is None:
         row.deleting_at = now()
         _set_status(row, DeploymentPhase.DELETING, "asked of the cluster")
@@ -81,7 +85,9 @@ async def delete(session: WriteSession, subject: Subject, name: str) -> Deployme
     return row
 
 
-async def lock_for_routes(session: WriteSession, subject: Subject, names: Sequence[str]) -> dict[str, Deployment]:
+async def lock_for_routes(
+    session: WriteSession, subject: Subject, names: Sequence[str]
+) -> dict[str, Deployment]:
     """Deployments that a route may target, by name, kept while this transaction lasts. Raises InvalidParameter."""
     rows = {row.name: row for row in await repository.lock_shared(session, subject, names)}
     for name in names:
@@ -126,7 +132,9 @@ async def _change(session: WriteSession, subject: Subject, row: Deployment, spec
     if before.task != spec.task:
         routes = await repository.routes_to(session, row.id)
         if routes:
-            raise Conflict(f"the routes {', '.join(routes)} need task {before.task}: change or delete them first")
+            raise Conflict(
+                f"the routes {', '.join(routes)} need task {before.task}: change or delete them first"
+            )
     row.spec = spec.model_dump(mode="json")
     row.generation += 1
     row.attempt += int(failed)

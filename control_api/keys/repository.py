@@ -31,7 +31,9 @@ async def lock(session: WriteSession, subject: Subject, key_id: str) -> Key | No
 
 async def live(session: ReadSession, at: datetime) -> Sequence[Key]:
     """Every key that works at that moment, oldest first."""
-    statement = select(Key).where(Key.revoked_at.is_(None), or_(Key.expires_at.is_(None), Key.expires_at > at))
+    statement = select(Key).where(
+        Key.revoked_at.is_(None), or_(Key.expires_at.is_(None), Key.expires_at > at)
+    )
     return await session.all(statement.order_by(Key.id))
 
 

@@ -38,12 +38,22 @@ async def authenticate(session: ReadSession, pepper: bytes, secret: str) -> Key:
     return row
 
 
-async def create(session: WriteSession, subject: Subject, pepper: bytes, wanted: KeyCreate) -> tuple[Key, str]:
+async def create(
+    session: WriteSession, subject: Subject, pepper: bytes, wanted: KeyCreate
+) -> tuple[Key, str]:
     """Make a key in the subject's project; the row, and the key in clear for the only time."""
     if wanted.expires_at is not None and wanted.expires_at <= datetime.now(UTC):
-        raise InvalidParameter(f"expires_at {wanted.expires_at.isoformat()} lies in the past", param="expires_at")
+        raise InvalidParameter(
+            f"expires_at {wanted.expires_at.isoformat()} lies in the past", param="expires_at"
+        )
     secret = new_key()
-    row = _row(secret, pepper, name=wanted.name, organization_id=subject.organization_id, project_id=subject.project_id)
+    row = _row(
+        secret,
+        pepper,
+        name=wanted.name,
+        organization_id=subject.organization_id,
+        project_id=subject.project_id,
+    )
     row.scopes = list(dict.fromkeys(wanted.scopes))
     row.allowed_routes = None if wanted.allowed_routes is None else list(dict.fromkeys(wanted.allowed_routes))
     row.expires_at = wanted.expires_at
@@ -59,7 +69,11 @@ async def ensure_admin(
     known = await repository.by_hash(session, hash_key(pepper, secret))
     if known is not None:
         if known.revoked_at is not None:
-            log.warning("admin_key_revoked", key_id=known.id, next_step="put another key into the secret file admin.key")
+            log.warning(
+                "admin_key_revoked",
+                key_id=known.id,
+                next_step="put another key into the secret file admin.key",
+            )
         return
     row = _row(secret, pepper, name="admin", organization_id=organization_id, project_id=project_id)
     row.scopes = ["inference", "admin"]
@@ -67,7 +81,9 @@ async def ensure_admin(
     await announce(session, Topic.SERVING)
 
 
-async def list_visible(session: ReadSession, subject: Subject, window: Window) -> tuple[Sequence[Key], str | None]:
+async def list_visible(
+    session: ReadSession, subject: Subject, window: Window
+) -> tuple[Sequence[Key], str | None]:
     """One page of the keys that the subject may see, revoked ones included."""
     return await repository.window(session, subject, window)
 

@@ -82,7 +82,9 @@ class Changes:
         """Receive until cancelled; reconnects by itself."""
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5) as connection:
+                async with await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, connect_timeout=5
+                ) as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     self.listening.set()
                     self.fire_all()  # what happened while we were away

@@ -47,7 +47,9 @@ class Edge:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             if int(headers.get(b"content-length", b"0") or b"0") > MAX_BODY_BYTES:
-                refusal = problem_response(BodyTooLarge(f"the body exceeds {MAX_BODY_BYTES} bytes"), request_id)
+                refusal = problem_response(
+                    BodyTooLarge(f"the body exceeds {MAX_BODY_BYTES} bytes"), request_id
+                )
                 await refusal(scope, receive, tagged)
                 return
             await self._app(scope, counted, tagged)

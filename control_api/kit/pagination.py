@@ -36,9 +36,13 @@ def parse_cursor(cursor: str) -> str:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
     except (binascii.Error, ValueError) as error:
-        raise InvalidParameter("the cursor is not one that this API gave out: start without it", param="cursor") from error
+        raise InvalidParameter(
+            "the cursor is not one that this API gave out: start without it", param="cursor"
+        ) from error
     if not text.isprintable():
-        raise InvalidParameter("the cursor is not one that this API gave out: start without it", param="cursor")
+        raise InvalidParameter(
+            "the cursor is not one that this API gave out: start without it", param="cursor"
+        )
     return text
 
 

@@ -41,7 +41,11 @@ class InternalError(FoundryError):
 
 
 def problem_response(
-    error: FoundryError, request_id: str, *, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+    error: FoundryError,
+    request_id: str,
+    *,
+    errors: Sequence[FieldError] = (),
+    headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """The error as a response."""
     problem = Problem(
@@ -77,8 +81,13 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     details: Sequence[Any] = error.errors()  # pydantic's error dicts
     if any(item["type"] == "json_invalid" for item in details):
-        return problem_response(MalformedBody("the body is not JSON: send one JSON object"), _request_id(request))
-    fields = [FieldError(location=".".join(str(part) for part in item["loc"]), message=item["msg"]) for item in details]
+        return problem_response(
+            MalformedBody("the body is not JSON: send one JSON object"), _request_id(request)
+        )
+    fields = [
+        FieldError(location=".".join(str(part) for part in item["loc"]), message=item["msg"])
+        for item in details
+    ]
     first = fields[0]
     rest = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     failure = InvalidParameter(f"{first.location}: {first.message}{rest}", param=first.location)
@@ -97,7 +106,9 @@ def _from_http(error: HTTPException, request: Request) -> FoundryError:
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    return problem_response(_from_http(error, request), _request_id(request), headers=dict(error.headers or {}))
+    return problem_response(
+        _from_http(error, request), _request_id(request), headers=dict(error.headers or {})
+    )
 
 
 async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
@@ -113,7 +124,9 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
 
 async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.error("unforeseen_error", path=request.url.path, exc_info=error)
-    return problem_response(InternalError("an internal error; the log has it under this request id"), _request_id(request))
+    return problem_response(
+        InternalError("an internal error; the log has it under this request id"), _request_id(request)
+    )
 
 
 def install(app: FastAPI) -> None:

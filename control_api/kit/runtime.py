@@ -43,7 +43,9 @@ class Runtime:
         try:
             pepper = bytes.fromhex(settings.secret("key_pepper"))
         except ValueError as error:
-            raise ConfigurationError("the secret key_pepper is not hexadecimal: it must be 64 hex digits") from error
+            raise ConfigurationError(
+                "the secret key_pepper is not hexadecimal: it must be 64 hex digits"
+            ) from error
         return cls(
             settings=settings,
             database=Database(url),

@@ -1,6 +1,6 @@
 """Write a new revision from the difference between the models and the configured database.
 
-    PYTHONPATH=. python -m control_api.migrations "add budgets"
+PYTHONPATH=. python -m control_api.migrations "add budgets"
 """
 
 from __future__ import annotations

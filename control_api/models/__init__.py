@@ -10,4 +10,14 @@ from control_api.models.key import Key
 from control_api.models.organization import Organization, Project
 from control_api.models.route import Route, RouteTarget
 
-__all__ = ["Base", "Cluster", "Deployment", "Key", "Organization", "Project", "Route", "RouteTarget", "StoredSnapshot"]
+__all__ = [
+    "Base",
+    "Cluster",
+    "Deployment",
+    "Key",
+    "Organization",
+    "Project",
+    "Route",
+    "RouteTarget",
+    "StoredSnapshot",
+]

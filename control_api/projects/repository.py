@@ -19,6 +19,8 @@ async def by_name(session: ReadSession, organization_id: str, name: str) -> Proj
     return await session.one_or_none(statement)
 
 
-async def window(session: ReadSession, subject: Subject, window: Window) -> tuple[Sequence[Project], str | None]:
+async def window(
+    session: ReadSession, subject: Subject, window: Window
+) -> tuple[Sequence[Project], str | None]:
     """One page of the visible projects."""
     return await fetch_window(session, visible_to(Project, subject), Project, window)

@@ -8,4 +8,6 @@ from foundry.types.control import ProjectRead
 
 def project_read(row: Project) -> ProjectRead:
     """The view of a row."""
-    return ProjectRead(id=row.id, organization_id=row.organization_id, name=row.name, created_at=row.created_at)
+    return ProjectRead(
+        id=row.id, organization_id=row.organization_id, name=row.name, created_at=row.created_at
+    )

@@ -150,7 +150,10 @@ class Reconciler:
             progress = None
             if app is not None:
                 progress = await asyncio.to_thread(
-                    newest_progress, self._runtime.settings.home, item.spec.name, since_s=app.last_deployed_time_s
+                    newest_progress,
+                    self._runtime.settings.home,
+                    item.spec.name,
+                    since_s=app.last_deployed_time_s,
                 )
             status = phases.observed(item, app, progress, await self._log_line(item, app), now())
         return Observation(
@@ -179,7 +182,9 @@ class Reconciler:
         ]
         gateway = phases.gateway_status(self._application(seen, GATEWAY_NAME))
         if seen.details is None and seen.reachable is False:
-            gateway = GatewayStatus.model_validate(cluster.gateway).model_copy(update={"message": seen.problem})
+            gateway = GatewayStatus.model_validate(cluster.gateway).model_copy(
+                update={"message": seen.problem}
+            )
         async with self._runtime.database.write() as session:
             held = await clusters.record(
                 session,

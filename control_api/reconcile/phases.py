@@ -47,9 +47,15 @@ def observed(
 ) -> DeploymentStatus:
     """The status of one deployment from Serve's details of its application."""
     if item.deleting:
-        return DeploymentStatus(phase=DeploymentPhase.DELETING, detail="the cluster is stopping it", updated_at=at)
+        return DeploymentStatus(
+            phase=DeploymentPhase.DELETING, detail="the cluster is stopping it", updated_at=at
+        )
     if app is None or app.status in {"NOT_STARTED", "DELETING"}:
-        detail = "submitted to the cluster" if app is None else "an earlier deployment of that name is being stopped"
+        detail = (
+            "submitted to the cluster"
+            if app is None
+            else "an earlier deployment of that name is being stopped"
+        )
         return DeploymentStatus(phase=DeploymentPhase.QUEUED, detail=detail, updated_at=at)
     ready = answering_replicas(app)
     if app.status == "RUNNING" or ready:
@@ -106,9 +112,13 @@ def _serving(item: Desired, app: ServeApplication, ready: int, at: datetime) -> 
         ready = wanted if not app.deployments else 0
     if ready >= wanted and app.status in {"RUNNING", "DEPLOYING"}:
         detail = "" if app.status == "RUNNING" else "serving while a change rolls out"
-        return DeploymentStatus(phase=DeploymentPhase.READY, detail=detail, ready_replicas=ready, updated_at=at)
+        return DeploymentStatus(
+            phase=DeploymentPhase.READY, detail=detail, ready_replicas=ready, updated_at=at
+        )
     detail = f"{ready} of {wanted} replicas answer" + (f"; {words}" if words else "")
-    return DeploymentStatus(phase=DeploymentPhase.DEGRADED, detail=detail, ready_replicas=ready, updated_at=at)
+    return DeploymentStatus(
+        phase=DeploymentPhase.DEGRADED, detail=detail, ready_replicas=ready, updated_at=at
+    )
 
 
 def _starting(
@@ -127,8 +137,12 @@ def _starting(
             updated_at=at,
         )
     if not placed:
-        detail = words or ("waiting for CPUs, memory or GPUs" if parts else "Serve is building the application")
-        return DeploymentStatus(phase=DeploymentPhase.PLACING, detail=detail, last_log_line=log_line, updated_at=at)
+        detail = words or (
+            "waiting for CPUs, memory or GPUs" if parts else "Serve is building the application"
+        )
+        return DeploymentStatus(
+            phase=DeploymentPhase.PLACING, detail=detail, last_log_line=log_line, updated_at=at
+        )
     return DeploymentStatus(
         phase=DeploymentPhase.LOADING,
         detail=words or "the engine is starting",
@@ -138,7 +152,11 @@ def _starting(
 
 
 def _is_placed(part: ServeDeployment) -> list[bool]:
-    return [replica.pid is not None for replica in part.replicas if replica.state in _STARTING_STATES or part.running]
+    return [
+        replica.pid is not None
+        for replica in part.replicas
+        if replica.state in _STARTING_STATES or part.running
+    ]
 
 
 def _words(app: ServeApplication) -> str:

@@ -75,7 +75,10 @@ class ServeApi:
     def __init__(self, dashboard_url: str, token: str) -> None:
         self.url = dashboard_url.rstrip("/")
         self._client = httpx.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=_GET_TIMEOUT_S, trust_env=False
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_GET_TIMEOUT_S,
+            trust_env=False,
         )
 
     async def details(self) -> ServeDetails:
@@ -85,7 +88,8 @@ class ServeApi:
             return ServeDetails.model_validate_json(response.content)
         except ValidationError as error:
             raise UpstreamRefused(
-                f"the dashboard at {self.url} answered something else than Serve's details: {error}", status=502
+                f"the dashboard at {self.url} answered something else than Serve's details: {error}",
+                status=502,
             ) from error
 
     async def submit(self, config: Config) -> None:
@@ -94,7 +98,13 @@ class ServeApi:
 
     async def last_log_line(self, actor_id: str) -> str:
         """Last line that an actor wrote to stderr; empty when the cluster cannot tell."""
-        query = {"actor_id": actor_id, "suffix": "err", "lines": "5", "timeout": "2", "filter_ansi_code": "true"}
+        query = {
+            "actor_id": actor_id,
+            "suffix": "err",
+            "lines": "5",
+            "timeout": "2",
+            "filter_ansi_code": "true",
+        }
         try:
             response = await self._client.get("/api/v0/logs/file", params=query, timeout=_LOG_TIMEOUT_S)
         except httpx.HTTPError:

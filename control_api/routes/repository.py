@@ -18,7 +18,9 @@ def _loaded(statement: Select[tuple[Route]]) -> Select[tuple[Route]]:
     return statement.options(selectinload(Route.targets).joinedload(RouteTarget.deployment))
 
 
-async def window(session: ReadSession, subject: Subject, window: Window) -> tuple[Sequence[Route], str | None]:
+async def window(
+    session: ReadSession, subject: Subject, window: Window
+) -> tuple[Sequence[Route], str | None]:
     """One page of the visible routes, targets loaded."""
     return await fetch_window(session, _loaded(visible_to(Route, subject)), Route, window)
 

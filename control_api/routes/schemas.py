@@ -20,7 +20,9 @@ def target_spec(row: RouteTarget) -> EngineTargetSpec | ProviderTargetSpec:
     )
 
 
-def route_read(row: Route, targets: tuple[EngineTargetSpec | ProviderTargetSpec, ...] | None = None) -> RouteRead:
+def route_read(
+    row: Route, targets: tuple[EngineTargetSpec | ProviderTargetSpec, ...] | None = None
+) -> RouteRead:
     """The view of a row; `targets` when they are known and not loaded."""
     return RouteRead(
         id=row.id,

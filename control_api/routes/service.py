@@ -44,13 +44,17 @@ async def put(session: WriteSession, subject: Subject, name: str, wanted: RouteW
         row.task, row.updated_at = wanted.task.value, now()
         await session.flush()
     await repository.replace_targets(
-        session, row.id, [_target_row(row.id, place, target, found) for place, target in enumerate(wanted.targets)]
+        session,
+        row.id,
+        [_target_row(row.id, place, target, found) for place, target in enumerate(wanted.targets)],
     )
     await announce(session, Topic.SERVING)
     return row
 
 
-async def list_visible(session: ReadSession, subject: Subject, window: Window) -> tuple[Sequence[Route], str | None]:
+async def list_visible(
+    session: ReadSession, subject: Subject, window: Window
+) -> tuple[Sequence[Route], str | None]:
     """One page of the routes that the subject may see."""
     return await repository.window(session, subject, window)
 
@@ -83,16 +87,20 @@ def _check(wanted: RouteWrite, found: dict[str, Deployment]) -> None:
         if isinstance(target, ProviderTargetSpec):
             if target.provider not in vendors():
                 raise InvalidParameter(
-                    f"unknown provider '{target.provider}': known are {', '.join(sorted(vendors()))}", param="targets"
+                    f"unknown provider '{target.provider}': known are {', '.join(sorted(vendors()))}",
+                    param="targets",
                 )
             continue
         task = DeploymentSpec.model_validate(found[target.deployment].spec).task
         if task is not Task(wanted.task):
             raise InvalidParameter(
-                f"deployment '{target.deployment}' computes '{task}', the route wants '{wanted.task}'", param="targets"
+                f"deployment '{target.deployment}' computes '{task}', the route wants '{wanted.task}'",
+                param="targets",
             )
     if len(set(wanted.targets)) != len(wanted.targets):
-        raise InvalidParameter("a target is named twice: name each once, in order of preference", param="targets")
+        raise InvalidParameter(
+            "a target is named twice: name each once, in order of preference", param="targets"
+        )
 
 
 def _target_row(

@@ -47,10 +47,21 @@ async def publish(runtime: Runtime, cluster: str, *, above: int = 0) -> int:
             cluster=cluster, version=version, issued_at=now(), keys=key_entries, routes=route_entries
         )
         signed = sign(snapshot, runtime.signing_key)
-        values = {"cluster": cluster, "version": version, "content_hash": digest, "issued_at": snapshot.issued_at}
+        values = {
+            "cluster": cluster,
+            "version": version,
+            "content_hash": digest,
+            "issued_at": snapshot.issued_at,
+        }
         await repository.store(session, values | signed.model_dump())
         await announce(session, Topic.SNAPSHOT)
-    log.info("snapshot_published", cluster=cluster, version=version, keys=len(key_entries), routes=len(route_entries))
+    log.info(
+        "snapshot_published",
+        cluster=cluster,
+        version=version,
+        keys=len(key_entries),
+        routes=len(route_entries),
+    )
     return version
 
 
@@ -75,7 +86,9 @@ async def wait_newer(runtime: Runtime, cluster: str, *, after: int, wait_s: floa
     No database connection is held while waiting.
     """
     if cluster != runtime.settings.gateway.cluster:
-        raise NotFound(f"no cluster '{cluster}': this control API serves '{runtime.settings.gateway.cluster}'")
+        raise NotFound(
+            f"no cluster '{cluster}': this control API serves '{runtime.settings.gateway.cluster}'"
+        )
     signal = runtime.changes.signal(Topic.SNAPSHOT)
     deadline = time.monotonic() + wait_s
     while True:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, JsonValue
 
 from control_api.auth.dependencies import require
 from control_api.auth.subject import Subject
 from control_api.kit.repository import page
-from control_api.kit.runtime import RuntimeOf
-from control_api.usage import service
 from control_api.usage.schemas import UsageFilter
+from control_api.usage.service import UsageReader
 from foundry.types.control import Page
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 Reader = Annotated[Subject, Depends(require("usage:read"))]
 
 
+def _usage_reader(request: Request) -> UsageReader:
+    reader: UsageReader = request.app.state.usage
+    return reader
+
+
 @router.get("")
 async def list_usage(
-    subject: Reader,
-    runtime: RuntimeOf,
+    _subject: Reader,
+    usage: Annotated[UsageReader, Depends(_usage_reader)],
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
@@ -34,4 +38,4 @@ async def list_usage(
     wanted = UsageFilter(
         limit=limit, since=since, until=until, route=route, key_id=key_id, request_id=request_id
     )
-    return page(await service.list_visible(runtime.settings, subject, wanted), None)
+    return page(await usage.list_records(wanted), None)

