@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from types import FrameType
 
-import structlog
 import uvicorn
 
 from control_api.app import create_app
@@ -20,7 +19,6 @@ from foundry.settings import load
 from foundry.telemetry import configure
 
 _GRACE_S = 10
-log = structlog.get_logger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -44,7 +42,7 @@ def main() -> int:
     try:
         app = create_app(settings)
     except FoundryError as error:
-        log.error("not_started", code=error.code, detail=error.message)
+        sys.stderr.write(f"{error.code}: {error.message}\n")
         return 1
     config = uvicorn.Config(
         app,

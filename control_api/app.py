@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import structlog
@@ -92,7 +92,7 @@ def _on_task_end(task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def _background(runtime: Runtime, *, reconcile: bool) -> AsyncIterator[None]:
+async def _background(runtime: Runtime, *, reconcile: bool) -> AsyncGenerator[None]:
     """Run the background tasks for as long as the block lasts; they are cancelled and awaited at its end."""
     cluster = runtime.settings.gateway.cluster
     reconciler = Reconciler(runtime, cluster)
@@ -117,7 +117,7 @@ def create_app(settings: Settings, *, reconcile: bool = True) -> FastAPI:
     usage = UsageReader(settings)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         await _wait_for_database(runtime)
         await asyncio.to_thread(upgrade, runtime.database.url)
         await bootstrap(runtime)

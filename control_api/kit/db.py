@@ -6,7 +6,7 @@ rolls back when it raises; `Database.read()` is a READ ONLY transaction.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -30,15 +30,15 @@ class ReadSession:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def one_or_none(self, statement: Select[tuple[Row]]) -> Row | None:
+    async def one_or_none(self, statement: Select[Row]) -> Row | None:
         """The only row, or None. Raises MultipleResultsFound."""
         return (await self._session.scalars(statement)).one_or_none()
 
-    async def all(self, statement: Select[tuple[Row]]) -> Sequence[Row]:
+    async def all(self, statement: Select[Row]) -> Sequence[Row]:
         """Every row, in the statement's order."""
         return (await self._session.scalars(statement)).all()
 
-    async def scalar(self, statement: Select[tuple[Row]]) -> Row | None:
+    async def scalar(self, statement: Select[Row]) -> Row | None:
         """First column of the first row, or None."""
         return await self._session.scalar(statement)
 
@@ -88,13 +88,13 @@ class Database:
         self._read_engine = self._engine.execution_options(postgresql_readonly=True)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[ReadSession]:
+    async def read(self) -> AsyncGenerator[ReadSession]:
         """A READ ONLY transaction, rolled back at the end."""
         async with AsyncSession(self._read_engine, expire_on_commit=False) as session:
             yield ReadSession(session)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[WriteSession]:
+    async def write(self) -> AsyncGenerator[WriteSession]:
         """A transaction: committed when the block ends well, rolled back when it raises."""
         async with AsyncSession(self._engine, expire_on_commit=False) as session, session.begin():
             yield WriteSession(session)

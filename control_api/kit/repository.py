@@ -26,15 +26,6 @@ class Viewer(Protocol):
         ...
 
 
-class Owner(Protocol):
-    """An instance that belongs to an organisation."""
-
-    @property
-    def organization_id(self) -> str:
-        """Its organisation."""
-        ...
-
-
 class Owned(Protocol):
     """A row that belongs to an organisation and sorts by id."""
 
@@ -48,21 +39,21 @@ View = TypeVar("View")
 
 def is_visible(model: type[Owned], viewer: Viewer) -> ColumnElement[bool]:
     """The rule of what a viewer sees: the rows of its organisation."""
-    return model.organization_id == viewer.organization_id  # type: ignore[return-value]  # Mapped[str] is a column here
+    return model.organization_id == viewer.organization_id
 
 
-def sees(viewer: Viewer, row: Owner) -> bool:
+def sees(viewer: Viewer, row: Owned) -> bool:
     """The same rule for a row in hand."""
     return row.organization_id == viewer.organization_id
 
 
-def visible_to(model: type[Row], viewer: Viewer) -> Select[tuple[Row]]:
+def visible_to(model: type[Row], viewer: Viewer) -> Select[Row]:
     """SELECT of a noun's rows that the viewer may see: every tenant query starts here."""
     return select(model).where(is_visible(model, viewer))
 
 
 async def fetch_window(
-    session: ReadSession, statement: Select[tuple[Row]], model: type[Row], window: Window
+    session: ReadSession, statement: Select[Row], model: type[Row], window: Window
 ) -> tuple[Sequence[Row], str | None]:
     """Rows of one page, newest first, and the cursor of the next page."""
     if window.before_id is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from control_api.models.base import ID_CHARS, Base, Identified
 
@@ -29,12 +29,5 @@ class Project(Identified, Base):
 class OwnedByProject:
     """Columns of a row that belongs to a project. The organisation is repeated so that one predicate selects it."""
 
-    @declared_attr
-    def organization_id(cls) -> Mapped[str]:  # noqa: N805 -- a declared_attr gets the class
-        """Owner."""
-        return mapped_column(String(ID_CHARS), ForeignKey("organizations.id"), index=True)
-
-    @declared_attr
-    def project_id(cls) -> Mapped[str]:  # noqa: N805
-        """Project."""
-        return mapped_column(String(ID_CHARS), ForeignKey("projects.id"), index=True)
+    organization_id: Mapped[str] = mapped_column(String(ID_CHARS), ForeignKey("organizations.id"), index=True)
+    project_id: Mapped[str] = mapped_column(String(ID_CHARS), ForeignKey("projects.id"), index=True)

@@ -109,7 +109,7 @@ class ServeApi:
             response = await self._client.get("/api/v0/logs/file", params=query, timeout=_LOG_TIMEOUT_S)
         except httpx.HTTPError:
             return ""
-        if response.status_code != httpx.codes.OK:
+        if not response.is_success:
             return ""
         lines = [line.strip() for line in response.text.splitlines() if line.strip()]
         return lines[-1][:_LOG_LINE_CHARS] if lines else ""

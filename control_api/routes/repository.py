@@ -14,7 +14,7 @@ from control_api.kit.repository import fetch_window, visible_to
 from control_api.models import Route, RouteTarget
 
 
-def _loaded(statement: Select[tuple[Route]]) -> Select[tuple[Route]]:
+def _loaded(statement: Select[Route]) -> Select[Route]:
     return statement.options(selectinload(Route.targets).joinedload(RouteTarget.deployment))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
@@ -26,7 +28,7 @@ async def lock_cluster(session: WriteSession, cluster: str) -> None:
     await session.scalar(select(func.pg_advisory_xact_lock(lock_number(f"foundry-snapshot-{cluster}"))))
 
 
-async def store(session: WriteSession, values: dict[str, object]) -> None:
+async def store(session: WriteSession, values: Mapping[str, object]) -> None:
     """Put the snapshot in place of the cluster's present one."""
     statement = insert(StoredSnapshot).values(values)
     changed = {name: value for name, value in values.items() if name != "cluster"}

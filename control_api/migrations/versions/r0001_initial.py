@@ -173,7 +173,8 @@ def _routes() -> None:
         sa.Column("base_url", sa.String(length=500), nullable=True),
         sa.Column("price", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.CheckConstraint(
-            "(kind = 'engine' AND deployment_id IS NOT NULL) OR (kind = 'provider' AND provider IS NOT NULL AND model IS NOT NULL)",
+            "(kind = 'engine' AND deployment_id IS NOT NULL)"
+            " OR (kind = 'provider' AND provider IS NOT NULL AND model IS NOT NULL)",
             name=op.f("ck_route_targets_kind_fields"),
         ),
         sa.ForeignKeyConstraint(
