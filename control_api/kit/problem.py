@@ -95,6 +95,8 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _from_http(error: HTTPException, request: Request) -> FoundryError:
+    if isinstance(error.__cause__, FoundryError):  # raised while the framework read the body, which wraps it
+        return error.__cause__
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(f"no such path: {request.url.path}; the paths are in /openapi.json")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
