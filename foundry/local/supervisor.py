@@ -211,3 +211,14 @@ class Supervisor:
         self.state.updated_at = time.time()
         self.state.services = [*(one.state for one in self.supervised.values()), *self.watched]
         write(self.instance.layout.state_file, self.state)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Supervise one instance until SIGTERM; the exit status (75 when another supervisor has it already)."""
+    from foundry.local.assembly import supervise
+
+    return supervise(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
