@@ -1,9 +1,9 @@
 """Settings, read once: the only module that reads the environment and `foundry.toml`.
 
-Precedence, high to low: environment (`FOUNDRY_HOME`, `FOUNDRY_GATEWAY__MAX_BODY_BYTES`, ...), the file named by
-`FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. Secrets have no defaults: they are files
-(mode 0600) that `foundry up` generates, or that the operator mounts; a missing one is a `ConfigurationError` that names it.
-What it does not know: who uses which group.
+Precedence, high to low: environment (`FOUNDRY_HOME`, `FOUNDRY_GATEWAY__MAX_BODY_BYTES`, ...), the file named
+by `FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. Secrets have
+no defaults: they are files (mode 0600) that `foundry up` generates, or that the operator mounts; a missing
+one is a `ConfigurationError` that names it. What it does not know: who uses which group.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from foundry.errors import ConfigurationError
 
@@ -36,10 +41,10 @@ class GatewaySettings(Group):
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Larger request bodies are refused with 413."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
-    first_byte_timeout_s: float = Field(default=300.0, gt=0)
-    """Silence before the upstream's answer begins."""
-    idle_timeout_s: float = Field(default=120.0, gt=0)
-    """Silence between two chunks of a stream."""
+    read_timeout_s: float = Field(default=300.0, gt=0)
+    """Longest silence of an upstream, before its first byte or between two chunks."""
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """Longest silence of a caller in the middle of its request body."""
     spool_segment_bytes: int = Field(default=8 * 1024 * 1024, ge=4096)
     spool_max_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024 * 1024)
     """Above this the gateway answers 503 instead of serving unmetered; it never drops the oldest silently."""
@@ -84,7 +89,11 @@ class Settings(BaseSettings):
     """All of it. Use `load()`; construct directly only in tests."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FOUNDRY_", env_nested_delimiter="__", frozen=True, extra="ignore", nested_model_default_partial_update=True
+        env_prefix="FOUNDRY_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
     )
 
     home: Path = Field(default_factory=_home)
@@ -118,7 +127,8 @@ class Settings(BaseSettings):
             text = path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigurationError(
-                f"secret file {path} cannot be read ({error.strerror}): run `foundry up`, or mount it there", param=name
+                f"secret file {path} cannot be read ({error.strerror}): run `foundry up`, or mount it there",
+                param=name,
             ) from error
         if not text:
             raise ConfigurationError(f"secret file {path} is empty", param=name)
@@ -135,7 +145,9 @@ def vendor_secret(variable: str) -> str:
     """A vendor's API key from the environment. Raises ConfigurationError naming the variable to set."""
     value = os.environ.get(variable, "").strip()
     if not value:
-        raise ConfigurationError(f"the environment variable {variable} is not set: export it before `foundry up`", param=variable)
+        raise ConfigurationError(
+            f"the environment variable {variable} is not set: export it before `foundry up`", param=variable
+        )
     return value
 
 

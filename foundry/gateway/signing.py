@@ -10,7 +10,12 @@ import hashlib
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from foundry.errors import ConfigurationError, FoundryError
 from foundry.types.snapshot import SignedSnapshot, Snapshot
@@ -31,7 +36,9 @@ def private_key_from_pem(pem: str) -> Ed25519PrivateKey:
     """Parse a PEM private key. Raises ConfigurationError when it is not Ed25519."""
     key = load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError("the snapshot signing key is not an Ed25519 key", param="snapshot_signing.pem")
+        raise ConfigurationError(
+            "the snapshot signing key is not an Ed25519 key", param="snapshot_signing.pem"
+        )
     return key
 
 
@@ -54,7 +61,9 @@ def verify(signed: SignedSnapshot, key: Ed25519PublicKey) -> Snapshot:
     """The snapshot inside, if its signature is the key's. Raises SnapshotRejected otherwise."""
     expected = public_key_id(key)
     if signed.key_id != expected:
-        raise SnapshotRejected(f"the snapshot is signed by key {signed.key_id}, this gateway trusts {expected}")
+        raise SnapshotRejected(
+            f"the snapshot is signed by key {signed.key_id}, this gateway trusts {expected}"
+        )
     try:
         key.verify(base64.b64decode(signed.signature, validate=True), signed.payload.encode())
     except (InvalidSignature, ValueError) as error:
