@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -44,10 +45,11 @@ def test_a_record_comes_back_exactly(tmp_path: Path, record: Record) -> None:
 
 async def test_append_passes_the_guard_against_blocking(tmp_path: Path, record: Record, no_blocking: BlockBuster) -> None:
     del no_blocking
-    held = Spool(tmp_path / "a", segment_bytes=MIB, max_bytes=MIB)
-    held.append(record())
-    assert held.has_room()
-    held.close()
+    held = await asyncio.to_thread(Spool, tmp_path / "a", segment_bytes=4096, max_bytes=MIB)
+    for number in range(20):  # rotates, too
+        held.append(record(number))
+        assert held.has_room()
+    await asyncio.to_thread(held.close)
 
 
 def test_segments_rotate_by_size_and_keep_order(tmp_path: Path, record: Record) -> None:
@@ -164,6 +166,8 @@ def test_kill_9_of_a_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> Non
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert writer.stdout is not None
         lines = [writer.stdout.readline() for _ in range(200)]
+        writer.send_signal(signal.SIGSTOP)  # no rotation between listing and asking
+        os.waitpid(writer.pid, os.WUNTRACED)
         assert any(segments.is_written(path) for path in segments.listing(tmp_path / "a"))
         writer.send_signal(signal.SIGKILL)
         lines += writer.stdout.read().splitlines(keepends=True)
