@@ -67,8 +67,8 @@ def prepare(instance: Instance, claims: ports.PortClaims, *, models: bool, model
     layout = instance.layout
     secrets.ensure(layout.secrets)
     secrets.write_database_url(layout.secrets, chosen.postgres)
-    (instance.temp_dir / "haproxy").mkdir(mode=0o700, parents=True)
-    instance.temp_dir.chmod(0o700)
+    instance.temp_dir.mkdir(mode=0o700)
+    (instance.temp_dir / "h").mkdir(mode=0o700)
     wanted = registration.wanted(layout, models=models, model_uris=model_uris)
     state = PlatformState(
         instance_id=instance.id,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foundry.client import ControlClient
-from foundry.engines.defaults import default_specs
+from foundry.engines.defaults import DEFAULT_DEPLOYMENTS
 from foundry.errors import DeploymentSpecError, FoundryError
 from foundry.local import instance as instances
 from foundry.local import registration
@@ -39,7 +39,7 @@ def specs_for(instance: Instance, model_uris: Sequence[str]) -> list[DeploymentS
     """What is to be registered now: explicit models, and the defaults if they never were."""
     chosen = [spec_for(uri) for uri in model_uris]
     if not instance.layout.registered_file.exists():
-        chosen += [spec for spec in default_specs() if not (model_uris and spec.task is Task.GENERATE)]
+        chosen += [spec for spec in DEFAULT_DEPLOYMENTS if not (model_uris and spec.task is Task.GENERATE)]
     return chosen
 
 

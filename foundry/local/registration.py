@@ -41,7 +41,7 @@ def _names(path: Path) -> set[str]:
 
 
 def _default_sources(*, skip_chat: bool) -> list[str]:
-    from foundry.engines.defaults import default_specs
+    from foundry.engines.defaults import DEFAULT_DEPLOYMENTS
     from foundry.types.deployment import Task
 
-    return [spec.model for spec in default_specs() if not (skip_chat and spec.task is Task.GENERATE)]
+    return [spec.model for spec in DEFAULT_DEPLOYMENTS if not (skip_chat and spec.task is Task.GENERATE)]

@@ -93,7 +93,7 @@ def ray_authentication(instance: Instance) -> dict[str, str]:
 
 def ray_environment(instance: Instance) -> dict[str, str]:
     """Ray's and Serve's switches. Everything descended from the head node inherits them."""
-    ports, folder = instance.known_ports(), instance.temp_dir / "haproxy"
+    ports, folder = instance.known_ports(), instance.temp_dir / "h"  # HAProxy takes socket paths of 97 bytes; Ray adds 57
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node's address stays 127.0.0.1: every listener is on loopback
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -112,10 +112,10 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
         "VLLM_HOST_IP": LOOPBACK,  # engines' own channels (torch rendezvous, gloo) stay on loopback too
         "GLOO_SOCKET_IFNAME": "lo",

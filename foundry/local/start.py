@@ -226,5 +226,5 @@ def _stop_supervisor(instance: Instance) -> bool:
 def _purge(instance: Instance) -> None:
     moved = (instance.home / "postgres").resolve()  # outside the home when that is closed to PostgreSQL's user
     if not moved.is_relative_to(instance.home.resolve()):
-        shutil.rmtree(moved.parent, ignore_errors=True)
+        shutil.rmtree(moved.parent if moved.parent.name.startswith("instance-") else moved, ignore_errors=True)
     shutil.rmtree(instance.home)
