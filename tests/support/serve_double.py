@@ -38,14 +38,28 @@ class ServeDouble:
             await self._runner.cleanup()
             self._runner = None
 
-    def set_state(self, name: str, status: str, *, message: str = "", replicas: int = 0, wanted: int = 1) -> None:
+    def set_state(
+        self, name: str, status: str, *, message: str = "", replicas: int = 0, wanted: int = 1
+    ) -> None:
         """Bring an application into a state; `replicas` of them are RUNNING, or STARTING while it deploys."""
         state = "STARTING" if status in {"DEPLOYING", "DEPLOY_FAILED"} else "RUNNING"
         rows = [
-            {"replica_id": f"r{n}", "state": state, "actor_id": f"a{n}", "pid": 100 + n, "start_time_s": float(n)}
+            {
+                "replica_id": f"r{n}",
+                "state": state,
+                "actor_id": f"a{n}",
+                "pid": 100 + n,
+                "start_time_s": float(n),
+            }
             for n in range(replicas)
         ]
-        part = {"name": "Engine", "status": status, "message": message, "target_num_replicas": wanted, "replicas": rows}
+        part = {
+            "name": "Engine",
+            "status": status,
+            "message": message,
+            "target_num_replicas": wanted,
+            "replicas": rows,
+        }
         self.applications[name] |= {"status": status, "message": message, "deployments": {"Engine": part}}
 
     def _authorised(self, request: web.Request) -> web.Response | None:
@@ -58,7 +72,12 @@ class ServeDouble:
 
     async def _get(self, request: web.Request) -> web.Response:
         refusal = self._authorised(request)
-        details = {"controller_info": {}, "proxies": {}, "applications": self.applications, "target_capacity": None}
+        details = {
+            "controller_info": {},
+            "proxies": {},
+            "applications": self.applications,
+            "target_capacity": None,
+        }
         return refusal or web.json_response(details)
 
     async def _put(self, request: web.Request) -> web.Response:
