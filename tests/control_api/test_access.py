@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -25,7 +27,7 @@ def _routes(app: FastAPI) -> list[tuple[str, str]]:
     return sorted(documented)
 
 
-def _flat(routes: list[object]) -> list[object]:
+def _flat(routes: Sequence[object]) -> list[object]:
     found: list[object] = []
     for route in routes:
         inner = getattr(route, "routes", None)

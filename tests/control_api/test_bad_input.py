@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ async def test_the_callers_request_id_is_kept_if_it_is_sane(shared_api: Api) -> 
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_an_oversized_body_is_refused_with_the_limit(shared_api: Api, chunked: bool) -> None:
-    async def pieces() -> Any:
+    async def pieces() -> AsyncGenerator[bytes]:
         for _ in range(MAX_BODY_BYTES // 65536 + 2):
             yield b" " * 65536
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -217,20 +217,14 @@ async def test_what_is_wanted_is_acted_on_at_once(settings: Settings, serve: Ser
 
 
 async def test_a_change_made_while_the_reconciler_acts_is_not_overwritten(
-    api: Api, serve: ServeDouble, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+    api: Api, serve: ServeDouble, reconciler: Reconciler
 ) -> None:
     await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT)
-    submit: Callable[[Any], Any] = reconciler._serve.submit
-
-    async def slow(config: Any) -> None:
-        await submit(config)
-        await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT | {"replicas": 3})
-
-    monkeypatch.setattr(reconciler._serve, "submit", slow)
+    serve.during_put = lambda: api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT | {"replicas": 3})
     await reconciler.step()
+    serve.during_put = None
     row = (await api.client.get("/v1/deployments/smollm2")).json()
     assert (row["generation"], row["observed_generation"]) == (2, 0)
-    monkeypatch.undo()
     await reconciler.step()
     row = (await api.client.get("/v1/deployments/smollm2")).json()
     assert (row["observed_generation"], serve.puts[-1]["applications"][1]["args"]["spec"]["replicas"]) == (

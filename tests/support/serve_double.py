@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ class ServeDouble:
         self.log_line = ""
         self.refuse: tuple[int, str] | None = None
         """Answer every PUT with this status and text."""
+        self.during_put: Callable[[], Awaitable[object]] | None = None
+        """Runs before a PUT is answered."""
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -86,6 +88,8 @@ class ServeDouble:
         if self.refuse is not None:
             return web.Response(status=self.refuse[0], text=self.refuse[1])
         config = await request.json()
+        if self.during_put is not None:
+            await self.during_put()
         self.puts.append(config)
         wanted = {row["name"]: row for row in config["applications"]}
         self.applications = {
