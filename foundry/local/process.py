@@ -63,7 +63,12 @@ class Child:
         return await self._process.wait()
 
     def last_line(self) -> str:
-        """The last line it said, over all starts."""
+        """The last line that this start said; empty when it said nothing yet."""
+        try:
+            if self.log.stat().st_size <= self.log_offset:
+                return ""
+        except OSError:
+            return ""
         lines = tail(self.log, 1, window_bytes=4096)
         return lines[0] if lines else ""
 

@@ -22,6 +22,9 @@ from foundry.settings import environment
 _NOT_INHERITED = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"})
 """Variables that would tie our Ray to another one on this machine."""
 
+_RAY_SITE = Path(__file__).with_name("ray_site")
+"""Makes Ray's processes import `ray_site/sitecustomize.py`."""
+
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """One child of the supervisor."""
@@ -99,7 +102,7 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "0",  # idle workers cost a CPU second each, and Serve starts its own
         "RAY_prestart_worker_first_driver": "0",
-        "RAY_DEDUP_LOGS": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # one node: there is nobody to hand requests over to
         "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -117,6 +120,8 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
         "VLLM_HOST_IP": LOOPBACK,  # engines' own channels (torch rendezvous, gloo) stay on loopback too
         "GLOO_SOCKET_IFNAME": "lo",
     }
@@ -159,7 +164,7 @@ def table(instance: Instance, wanted: Wanted) -> list[Service]:
         Service(
             name="ray",
             command=python("foundry.local.ray_head", "--home", home),
-            env=env("ray", ray_environment(instance)),
+            env=env("ray", {**ray_environment(instance), "PYTHONPATH": f"{_RAY_SITE}:{base['PYTHONPATH']}"}),
             probe=HttpProbe(ports.dashboard, "/api/serve/applications/", ray_token),
             detail="Ray head node and dashboard",
             stop_after=("control-api",),
