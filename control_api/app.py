@@ -95,9 +95,9 @@ def _on_task_end(task: asyncio.Task[None]) -> None:
 async def _background(runtime: Runtime, *, reconcile: bool) -> AsyncGenerator[None]:
     """Run the background tasks for as long as the block lasts; they are cancelled and awaited at its end."""
     cluster = runtime.settings.gateway.cluster
-    reconciler = Reconciler(runtime, cluster)
+    reconciler = Reconciler(runtime, cluster) if reconcile else None
     work = {"changes": runtime.changes.listen(), "publisher": snapshots.keep_published(runtime, cluster)}
-    if reconcile:
+    if reconciler is not None:
         work["reconciler"] = reconciler.run()
     tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
     for task in tasks:
@@ -108,7 +108,8 @@ async def _background(runtime: Runtime, *, reconcile: bool) -> AsyncGenerator[No
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await reconciler.close()
+        if reconciler is not None:
+            await reconciler.close()
 
 
 def create_app(settings: Settings, *, reconcile: bool = True) -> FastAPI:

@@ -79,6 +79,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=10,
+            hide_parameters=True,  # values (hashes, names) never reach a log through an error's text
             pool_pre_ping=True,  # a restarted server costs one failed ping, not one failed request
             connect_args={
                 "connect_timeout": _CONNECT_TIMEOUT_S,

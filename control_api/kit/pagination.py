@@ -33,16 +33,14 @@ class Window:
 
 def parse_cursor(cursor: str) -> str:
     """The id inside. Raises InvalidParameter."""
+    refusal = InvalidParameter("the cursor is not one that this API gave out: start without it", param="cursor")
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        padded = cursor + "=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError) as error:
-        raise InvalidParameter(
-            "the cursor is not one that this API gave out: start without it", param="cursor"
-        ) from error
-    if not text.isprintable():
-        raise InvalidParameter(
-            "the cursor is not one that this API gave out: start without it", param="cursor"
-        )
+        raise refusal from error
+    if not text or not text.isprintable():
+        raise refusal
     return text
 
 

@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -95,6 +95,8 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _from_http(error: HTTPException, request: Request) -> FoundryError:
+    if isinstance(error.__cause__, FoundryError):  # raised while the framework read the body, which wraps it
+        return error.__cause__
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFound(f"no such path: {request.url.path}; the paths are in /openapi.json")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -117,6 +119,9 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
         return problem_response(
             Conflict("another request changed the same object: read it again and retry"), _request_id(request)
         )
+    if isinstance(error, DataError):
+        refusal = InvalidParameter("a value cannot be stored: it holds a NUL character or a number out of range")
+        return problem_response(refusal, _request_id(request))
     log.warning("database_unavailable", error=str(error))
     failure = Unavailable("the database does not answer: retry shortly", retry_after_s=_DATABASE_RETRY_S)
     return problem_response(failure, _request_id(request))
@@ -134,7 +139,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(FoundryError, _on_foundry_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    for kind in (IntegrityError, OperationalError, InterfaceError, PoolTimeoutError):
+    for kind in (IntegrityError, DataError, OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(kind, _on_database_error)
     app.add_exception_handler(DBAPIError, _on_unforeseen)
     app.add_exception_handler(Exception, _on_unforeseen)

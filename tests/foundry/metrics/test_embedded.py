@@ -30,7 +30,9 @@ COLUMNS = "(id String, n UInt64, d Decimal(38, 18), at DateTime64(6, 'UTC'))"
 ROW = b'{"id":"%s","n":5,"d":"1E-7","at":"2026-01-01T00:00:00.5Z"}\n'
 
 
-def connection(child: StoreProcess, **changes: Any) -> dict[str, Any]:  # why: keyword arguments of two client factories
+def connection(
+    child: StoreProcess, **changes: Any
+) -> dict[str, Any]:  # why: keyword arguments of two client factories
     return {"host": "127.0.0.1", "port": child.port, "username": "foundry", "password": PASSWORD, **changes}
 
 
@@ -45,12 +47,19 @@ def client(store_process: StoreProcess) -> Iterator[Client]:
 
 
 def test_insert_and_parameters(client: Client) -> None:
-    row = ["it's \t\\ é", 2**64 - 1, Decimal("12345678901234567890.123456789012345678"), datetime(2026, 1, 1, tzinfo=UTC)]
+    row = [
+        "it's \t\\ é",
+        2**64 - 1,
+        Decimal("12345678901234567890.123456789012345678"),
+        datetime(2026, 1, 1, tzinfo=UTC),
+    ]
     assert client.insert("t", [row], column_names=["id", "n", "d", "at"]).written_rows == 1
     asked = {"id": row[0], "at": datetime(2026, 1, 1, tzinfo=UTC), "n": [1, 2**64 - 1]}
     sql = "SELECT n, d FROM t WHERE id = {id:String} AND at = {at:DateTime64(6, 'UTC')} AND n IN {n:Array(UInt64)}"
     assert client.query(sql, parameters=asked).result_rows == [(row[1], row[2])]
-    long = client.query("SELECT length({x:String}) AS n", parameters={"x": "y" * 100_000})  # goes as a multipart form
+    long = client.query(
+        "SELECT length({x:String}) AS n", parameters={"x": "y" * 100_000}
+    )  # goes as a multipart form
     assert long.result_rows == [(100_000,)]
 
 
@@ -59,7 +68,12 @@ def test_insert_and_parameters(client: Client) -> None:
 )
 def test_compressed_bodies(client: Client, encoding: str, compress: Callable[[bytes], bytes]) -> None:
     body = b"".join(ROW % str(number).encode() for number in range(100))
-    assert client.raw_insert("t", insert_block=compress(body), fmt="JSONEachRow", compression=encoding).written_rows == 100
+    assert (
+        client.raw_insert(
+            "t", insert_block=compress(body), fmt="JSONEachRow", compression=encoding
+        ).written_rows
+        == 100
+    )
     with pytest.raises(DatabaseError) as caught:
         client.raw_insert("t", insert_block=b"not compressed", fmt="JSONEachRow", compression=encoding)
     assert caught.value.code == 271
@@ -76,7 +90,9 @@ def test_formats_streams_and_settings(client: Client) -> None:
     assert client.command("SELECT getSetting('max_block_size')") != 77
 
 
-def test_a_session_keeps_temporary_tables_and_settings_to_itself(store_process: StoreProcess, client: Client) -> None:
+def test_a_session_keeps_temporary_tables_and_settings_to_itself(
+    store_process: StoreProcess, client: Client
+) -> None:
     client.command("CREATE TEMPORARY TABLE mine (a UInt8)")
     client.command("INSERT INTO mine VALUES (1), (2)")
     assert client.command("SELECT sum(a) FROM mine", settings={"max_threads": 1}) == 3
@@ -89,7 +105,12 @@ def test_a_session_keeps_temporary_tables_and_settings_to_itself(store_process: 
 
 @pytest.mark.parametrize(
     ("sql", "code"),
-    [("SELECT * FROM nowhere", 60), ("SELEC 1 FROM", 62), ("SELECT throwIf(1)", 395), ("SELECT {missing:String}", 456)],
+    [
+        ("SELECT * FROM nowhere", 60),
+        ("SELEC 1 FROM", 62),
+        ("SELECT throwIf(1)", 395),
+        ("SELECT {missing:String}", 456),
+    ],
 )
 def test_errors_carry_clickhouses_code(client: Client, sql: str, code: int) -> None:
     with pytest.raises(DatabaseError) as caught:
@@ -111,7 +132,9 @@ def test_a_wrong_user_is_refused(store_process: StoreProcess, changes: dict[str,
     assert caught.value.code == 516
 
 
-def raw(child: StoreProcess, method: str, url: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+def raw(
+    child: StoreProcess, method: str, url: str, headers: dict[str, str], body: bytes = b""
+) -> tuple[int, dict[str, str], bytes]:
     link = http.client.HTTPConnection("127.0.0.1", child.port, timeout=10)
     link.request(method, url, body=body, headers=headers)
     answer = link.getresponse()
@@ -122,7 +145,9 @@ def raw(child: StoreProcess, method: str, url: str, headers: dict[str, str], bod
 
 def test_plain_http(store_process: StoreProcess) -> None:
     basic = {"Authorization": "Basic " + base64.b64encode(f"foundry:{PASSWORD}".encode()).decode()}
-    status, headers, body = raw(store_process, "GET", "/?query=SELECT%201&default_format=JSONEachRow&query_id=q-1", basic)
+    status, headers, body = raw(
+        store_process, "GET", "/?query=SELECT%201&default_format=JSONEachRow&query_id=q-1", basic
+    )
     assert (status, body, headers["x-clickhouse-query-id"]) == (200, b'{"1":1}\n', "q-1")
     assert headers["x-clickhouse-format"] == "JSONEachRow"
     status, headers, _ = raw(store_process, "GET", "/?query=CREATE%20DATABASE%20sneaky", basic)
@@ -148,7 +173,9 @@ async def test_async_client_and_ping_while_busy(store_process: StoreProcess) -> 
     with pytest.raises(DatabaseError) as caught:
         await client.query("SELECT count() FROM numbers(100000000000)", settings={"max_execution_time": 0.2})
     assert caught.value.code == 159
-    counts = await asyncio.gather(*(client.command("SELECT count() FROM numbers({n:UInt32})", {"n": n}) for n in range(20)))
+    counts = await asyncio.gather(
+        *(client.command("SELECT count() FROM numbers({n:UInt32})", {"n": n}) for n in range(20))
+    )
     assert counts == list(range(20))
     await client.close()
 
@@ -157,20 +184,48 @@ async def test_async_client_and_ping_while_busy(store_process: StoreProcess) -> 
     ("url", "body", "sql", "fmt", "data"),
     [
         ({"query": "INSERT INTO t FORMAT JSONEachRow"}, b"{}", "INSERT INTO t", "JSONEachRow", b"{}"),
-        ({}, b"INSERT INTO `a format B` (x) FORMAT Native\n\x00\xff", "INSERT INTO `a format B` (x)", "Native", b"\x00\xff"),
-        ({}, b"insert into t settings a='format X' format CSV\n1", "insert into t settings a='format X'", "CSV", b"1"),
-        ({"query": "INSERT INTO t VALUES"}, b"('FORMAT CSV x')", "INSERT INTO t VALUES\n('FORMAT CSV x')", "", None),
+        (
+            {},
+            b"INSERT INTO `a format B` (x) FORMAT Native\n\x00\xff",
+            "INSERT INTO `a format B` (x)",
+            "Native",
+            b"\x00\xff",
+        ),
+        (
+            {},
+            b"insert into t settings a='format X' format CSV\n1",
+            "insert into t settings a='format X'",
+            "CSV",
+            b"1",
+        ),
+        (
+            {"query": "INSERT INTO t VALUES"},
+            b"('FORMAT CSV x')",
+            "INSERT INTO t VALUES\n('FORMAT CSV x')",
+            "",
+            None,
+        ),
         ({}, b"INSERT INTO t SELECT 1 FORMAT Null", "INSERT INTO t SELECT 1 FORMAT Null", "", None),
     ],
 )
-def test_statements_are_taken_apart(url: dict[str, str], body: bytes, sql: str, fmt: str, data: bytes | None) -> None:
+def test_statements_are_taken_apart(
+    url: dict[str, str], body: bytes, sql: str, fmt: str, data: bytes | None
+) -> None:
     query = "&".join(f"{name}={value.replace(' ', '+')}" for name, value in url.items()).encode()
     found = statement(head("POST", query, []), body)
     assert (found.sql, found.data_format, found.data) == (sql, fmt, data)
 
 
 def test_one_process_per_folder(store_process: StoreProcess) -> None:
-    command = [sys.executable, "-m", "foundry.metrics.embedded", "--path", str(store_process.home / "clickhouse"), "--port", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "foundry.metrics.embedded",
+        "--path",
+        str(store_process.home / "clickhouse"),
+        "--port",
+        "1",
+    ]
     root = Path(__file__).resolve().parents[3]
     environment = {"FOUNDRY_HOME": str(store_process.home), "PYTHONPATH": str(root)}
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)

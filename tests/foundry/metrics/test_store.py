@@ -25,7 +25,9 @@ async def insert(store: Store, *records: UsageRecord) -> None:
 
 
 async def test_the_table_has_exactly_the_records_columns(store: Store) -> None:
-    rows = await store.query("SELECT name FROM system.columns WHERE database = 'foundry' AND table = 'usage' ORDER BY position", {})
+    rows = await store.query(
+        "SELECT name FROM system.columns WHERE database = 'foundry' AND table = 'usage' ORDER BY position", {}
+    )
     assert [row["name"] for row in rows] == [field.name for field in msgspec.structs.fields(UsageRecord)]
 
 
@@ -54,7 +56,9 @@ async def test_check(store: Store) -> None:
 
 async def test_filters_bind_their_values(store: Store, record: Record) -> None:
     evil = "x' OR 1=1 --\\"
-    await insert(store, record(1), record(2, route=evil), record(3, key_id="key-2"), record(4, project_id="project-2"))
+    await insert(
+        store, record(1), record(2, route=evil), record(3, key_id="key-2"), record(4, project_id="project-2")
+    )
     await insert(store, record(1))  # twice
 
     async def found(**filters: object) -> list[str]:

@@ -33,7 +33,9 @@ async def ids(store: Store) -> list[str]:
     return sorted(str(row["id"]) for row in await list_usage(store, limit=10_000))
 
 
-def shipper(folder: Path, child: StoreProcess, *, batch_rows: int = 1000, interval_s: float = 0.02) -> Shipper:
+def shipper(
+    folder: Path, child: StoreProcess, *, batch_rows: int = 1000, interval_s: float = 0.02
+) -> Shipper:
     return Shipper(folder, child.settings, interval_s=interval_s, batch_rows=batch_rows)
 
 
@@ -48,7 +50,14 @@ async def test_live_lines_and_closed_segments_arrive_exactly(
 ) -> None:
     folder = tmp_path / "a"
     spool = Spool(folder, segment_bytes=4096, max_bytes=MIB)
-    bare = {"cost_usd": None, "ttft_ms": None, "tpot_ms": None, "upstream_ms": None, "streamed": False, "price_status": "unknown"}
+    bare = {
+        "cost_usd": None,
+        "ttft_ms": None,
+        "tpot_ms": None,
+        "upstream_ms": None,
+        "streamed": False,
+        "price_status": "unknown",
+    }
     written = [
         record(1),
         record(2, cost_usd=Decimal("1E-18"), route='a "b" \\ \n é'),
@@ -67,20 +76,26 @@ async def test_live_lines_and_closed_segments_arrive_exactly(
     assert await ship.ship_once() == 0
     assert ship.lag == writer.Lag()
     rows = await list_usage(store, limit=100)
-    expected = [{name: getattr(one, name) for name in UsageRecord.__struct_fields__} for one in reversed(written)]
+    expected = [
+        {name: getattr(one, name) for name in UsageRecord.__struct_fields__} for one in reversed(written)
+    ]
     assert rows == expected
     await ship.stop()
     spool.close()
 
 
-async def test_shipping_twice_is_harmless(tmp_path: Path, store_process: StoreProcess, store: Store, record: Record) -> None:
+async def test_shipping_twice_is_harmless(
+    tmp_path: Path, store_process: StoreProcess, store: Store, record: Record
+) -> None:
     folder = tmp_path / "a"
     spool = Spool(folder, segment_bytes=MIB, max_bytes=MIB)
     for number in range(10):
         spool.append(record(number))
     ship = shipper(folder, store_process)
     await ship.ship_once()
-    segments.position_path(segments.listing(folder)[0]).unlink()  # a crash between the INSERT and the position
+    segments.position_path(
+        segments.listing(folder)[0]
+    ).unlink()  # a crash between the INSERT and the position
     assert await ship.ship_once() == 10
     assert len(await ids(store)) == 10
     totals = await usage_totals(store)
@@ -173,7 +188,9 @@ async def test_a_row_that_can_never_be_stored_is_set_aside(
     spool.close()
 
 
-async def test_stop_ships_what_waits(tmp_path: Path, store_process: StoreProcess, store: Store, record: Record) -> None:
+async def test_stop_ships_what_waits(
+    tmp_path: Path, store_process: StoreProcess, store: Store, record: Record
+) -> None:
     folder = tmp_path / "a"
     spool = Spool(folder, segment_bytes=MIB, max_bytes=MIB)
     ship = shipper(folder, store_process, interval_s=60)
@@ -194,7 +211,9 @@ async def test_stop_is_bounded(tmp_path: Path, store_process: StoreProcess, reco
 
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    settings = store_process.settings.model_copy(update={"metrics": MetricsSettings(url=f"http://127.0.0.1:{port}")})
+    settings = store_process.settings.model_copy(
+        update={"metrics": MetricsSettings(url=f"http://127.0.0.1:{port}")}
+    )
     spool = Spool(tmp_path / "a", segment_bytes=MIB, max_bytes=MIB)
     spool.append(record())
     ship = Shipper(tmp_path / "a", settings, interval_s=0.01, batch_rows=10)
@@ -207,13 +226,19 @@ async def test_stop_is_bounded(tmp_path: Path, store_process: StoreProcess, reco
     spool.close()
 
 
-async def test_errors_are_ours(store_process: StoreProcess, make_port: Callable[[], int], store: Store) -> None:
+async def test_errors_are_ours(
+    store_process: StoreProcess, make_port: Callable[[], int], store: Store
+) -> None:
     with pytest.raises(MetricsRefused) as refused:
         await store.query("SELECT * FROM nowhere", {})
     assert refused.value.store_code == 60
     with pytest.raises(MetricsUnavailable, match="does not answer"):
-        await store.query("SELECT count() FROM numbers(100000000000)", {}, settings={"max_execution_time": 0.1})
-    nobody = store_process.settings.model_copy(update={"metrics": MetricsSettings(url=f"http://127.0.0.1:{make_port()}")})
+        await store.query(
+            "SELECT count() FROM numbers(100000000000)", {}, settings={"max_execution_time": 0.1}
+        )
+    nobody = store_process.settings.model_copy(
+        update={"metrics": MetricsSettings(url=f"http://127.0.0.1:{make_port()}")}
+    )
     with pytest.raises(MetricsUnavailable) as unavailable:
         await Store.connect(nobody)
     assert unavailable.value.retryable
@@ -224,7 +249,9 @@ async def test_errors_are_ours(store_process: StoreProcess, make_port: Callable[
         await Store.connect(stranger)
 
 
-async def test_a_shipping_process_stays_small(tmp_path: Path, store_process: StoreProcess, store: Store) -> None:
+async def test_a_shipping_process_stays_small(
+    tmp_path: Path, store_process: StoreProcess, store: Store
+) -> None:
     """No numpy, no pandas: a gateway replica's whole budget is 250 MB."""
     spool = Spool(tmp_path / "a", segment_bytes=MIB, max_bytes=MIB)
     spool.append(make_record())
@@ -245,7 +272,12 @@ async def test_a_shipping_process_stays_small(tmp_path: Path, store_process: Sto
     child = store_process.settings
     command = [sys.executable, "-c", code, str(child.home), child.metrics.url, str(tmp_path / "a")]
     ran = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+        subprocess.run,
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
     )
     rows, rss_mb, heavy = ran.stdout.splitlines()[-3:]
     assert (rows, heavy) == ("1", "[]"), ran.stderr
