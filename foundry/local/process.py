@@ -32,13 +32,13 @@ class Child:
         """Where this start's output begins in `log`."""
 
     @classmethod
-    async def start(cls, command: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
+    async def start(cls, command: Sequence[str], env: Mapping[str, str], log: Path, *, niceness: int = 0) -> Child:
         """Start `command` with exactly `env`; it gets SIGTERM when this process dies. Call from the main thread."""
         rotate(log)
         with log.open("ab") as output:
             offset = output.tell()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), *command),
+                *(sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), str(niceness), *command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
