@@ -94,6 +94,16 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
         return self.block + 11
 
     @property
+    def fallback_http(self) -> int:
+        """Serve's fallback proxy behind HAProxy, HTTP."""
+        return self.block + 12
+
+    @property
+    def fallback_grpc(self) -> int:
+        """Serve's fallback proxy behind HAProxy, gRPC."""
+        return self.block + 13
+
+    @property
     def ingress(self) -> range:
         """HTTP ports of Serve's replicas (direct ingress)."""
         return range(self.block + 20, self.block + 120)
@@ -112,7 +122,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
         """The single ports by name, as `foundry status` shows them."""
         names = (
             "serve control dashboard postgres metrics gcs agent_http agent_grpc runtime_env node_manager"
-            " object_manager ray_metrics dashboard_metrics haproxy_metrics haproxy_stats"
+            " object_manager ray_metrics dashboard_metrics haproxy_metrics haproxy_stats fallback_http fallback_grpc"
         )
         return {name: int(getattr(self, name)) for name in names.split()}
 

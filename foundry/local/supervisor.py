@@ -11,6 +11,7 @@ Run: `python -m foundry.local.supervisor --home DIR [--no-models] [--model URI .
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,8 @@ HEALTHY_AFTER_S = 60.0
 GIVEN_UP_AFTER = 3
 """Failures before its first answer, after which a service counts as failed. It is still tried again, at the longest back-off."""
 PROBE_INTERVAL_S = 0.2
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
+"""How a task tells its progress: the last line that it wrote has a percentage."""
 REST_S = 15.0
 """Time between two looks while nothing happens."""
 
@@ -77,7 +80,8 @@ class Supervised:
         began = self.state.started_at if self._failures == 0 and self.state.started_at else time.time()
         self.state.started_at, self.state.retry_at = began, None
         log = instance.layout.log(self.service.name)
-        self.child = child = await Child.start(self.service.command, self.service.env, log)
+        service = self.service
+        self.child = child = await Child.start(service.command, service.env, log, niceness=service.niceness)
         self.state.pid = child.pid
         self._tell()
         probing = asyncio.create_task(self._until_ready(child))
@@ -194,7 +198,9 @@ class Supervisor:
     def _refresh(self) -> None:
         for one in self.supervised.values():
             if one.child is not None and not one.settled.is_set():
-                one.state.last_log_line = one.child.last_line()
+                one.state.last_log_line = line = one.child.last_line()
+                found = _PERCENT.search(line) if one.service.kind == "task" else None
+                one.state.percent = min(100.0, float(found[1])) if found else None
         if self.state.phase == "stopping":
             return
         lines = [*(one.state for one in self.supervised.values()), *self.watched]
