@@ -1,8 +1,8 @@
 """Every error that Foundry raises on purpose, in one tree.
 
-What it is: the exception tree that all parts share. An error fixes its `code`, HTTP `status` and whether a retry can
-help; the edge (gateway, control API, CLI) renders it in its own dialect (OpenAI, Anthropic, problem+json, a line of text).
-What it does not know: HTTP frameworks, protocols, logging.
+What it is: the exception tree that all parts share. An error fixes its `code`, HTTP `status` and whether a
+retry can help; the edge (gateway, control API, CLI) renders it in its own dialect (OpenAI, Anthropic,
+problem+json, a line of text). What it does not know: HTTP frameworks, protocols, logging.
 
     FoundryError
     ├── InvalidRequest            400  the caller sent something that cannot be served as it stands
@@ -24,7 +24,11 @@ What it does not know: HTTP frameworks, protocols, logging.
     │   └── UpstreamTimeout       504
     ├── Unavailable               503  try again after `retry_after_s`
     │   ├── DeploymentNotReady    503  an engine that is still queued, pulling, loading or warming: names the phase
-    │   └── SnapshotMissing       503  the gateway has never seen a configuration
+    │   ├── SnapshotMissing       503  the gateway has never seen a configuration
+    │   ├── SpoolFull             503  usage cannot be written to disk, so nothing is served unmetered
+    │   └── MetricsUnavailable    503  the metrics store does not answer
+    ├── MetricsRefused            500  the metrics store refused a statement: its own code and words
+    ├── SnapshotRejected          500  signature, key or content is wrong (`gateway/signing.py`)
     ├── ConfigurationError        500  a setting, file or secret is missing or wrong: names it and what to set
     ├── PriceUnknown              500  no price for a target: never silently zero
     ├── ModelSourceError          422  a model cannot be fetched, converted or trusted
@@ -40,8 +44,8 @@ from typing import ClassVar
 class FoundryError(Exception):
     """Base of every deliberate error.
 
-    message: one sentence that names the offending value and the next step. param: the request parameter or setting at
-    fault. retry_after_s: seconds after which a retry can succeed, for errors that say so.
+    message: one sentence that names the offending value and the next step. param: the request parameter or
+    setting at fault. retry_after_s: seconds after which a retry can succeed, for errors that say so.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -149,14 +153,16 @@ class UpstreamError(FoundryError):
 
 
 class UpstreamRefused(UpstreamError):
-    """The upstream answered with an error of its own; `status` and `body` are what it said."""
+    """The upstream answered with an error of its own; `status` is what the caller is told
+    (`gateway/refusals.py`)."""
 
     code = "upstream_refused"
 
-    def __init__(self, message: str, *, status: int, body: bytes, retry_after_s: float | None = None) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+    def __init__(
+        self, message: str, *, status: int, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.status = status
-        self.body = body
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -196,6 +202,28 @@ class SnapshotMissing(Unavailable):
     """The gateway has never received a configuration snapshot and has none on disk."""
 
     code = "snapshot_missing"
+
+
+class SpoolFull(Unavailable):
+    """The usage spool's bound or the disk is reached: nothing is served that could not be metered."""
+
+    code = "spool_full"
+
+
+class MetricsUnavailable(Unavailable):
+    """The metrics store does not answer, or not in time."""
+
+    code = "metrics_unavailable"
+
+
+class MetricsRefused(FoundryError):
+    """The metrics store refused a statement; `store_code` is ClickHouse's own error number, None when it gave none."""
+
+    code = "metrics_refused"
+
+    def __init__(self, message: str, *, store_code: int | None = None) -> None:
+        super().__init__(message)
+        self.store_code = store_code
 
 
 class ConfigurationError(FoundryError):

@@ -1,9 +1,9 @@
 """Settings, read once: the only module that reads the environment and `foundry.toml`.
 
-Precedence, high to low: environment (`FOUNDRY_HOME`, `FOUNDRY_GATEWAY__MAX_BODY_BYTES`, ...), the file named by
-`FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. Secrets have no defaults: they are files
-(mode 0600) that `foundry up` generates, or that the operator mounts; a missing one is a `ConfigurationError` that names it.
-What it does not know: who uses which group.
+Precedence, high to low: environment (`FOUNDRY_HOME`, `FOUNDRY_GATEWAY__MAX_BODY_BYTES`, ...), the file named
+by `FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. Secrets have
+no defaults: they are files (mode 0600) that `foundry up` generates, or that the operator mounts; a missing
+one is a `ConfigurationError` that names it. What it does not know: who uses which group.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class GatewaySettings(Group):
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Larger request bodies are refused with 413."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
-    first_byte_timeout_s: float = Field(default=300.0, gt=0)
-    """Silence before the upstream's answer begins."""
-    idle_timeout_s: float = Field(default=120.0, gt=0)
-    """Silence between two chunks of a stream."""
+    read_timeout_s: float = Field(default=300.0, gt=0)
+    """Longest silence of an upstream, before its first byte or between two chunks."""
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """Longest silence of a caller in the middle of its request body."""
     spool_segment_bytes: int = Field(default=8 * 1024 * 1024, ge=4096)
     spool_max_bytes: int = Field(default=2 * 1024 * 1024 * 1024, ge=1024 * 1024)
     """Above this the gateway answers 503 instead of serving unmetered; it never drops the oldest silently."""

@@ -1,7 +1,7 @@
 """Virtual keys: how they look, and the keyed hash under which they are known.
 
-The control API makes keys and stores hashes; the gateway hashes what a caller sends and looks it up in its snapshot.
-What it does not know: who owns a key (`types/snapshot.py`), or where it is stored.
+The control API makes keys and stores hashes; the gateway hashes what a caller sends and looks it up in its
+snapshot. What it does not know: who owns a key (`types/snapshot.py`), or where it is stored.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def display_prefix(key: str) -> str:
 def hash_key(pepper: bytes, key: str) -> str:
     """Hex HMAC-SHA256 of the key under the instance's pepper (64 characters).
 
-    A keyed hash, not a password hash: keys carry 256 random bits, so stretching would only slow the request path.
+    A keyed hash, not a password hash: keys carry 256 random bits, so stretching would only slow the request
+    path.
     """
     return hmac.digest(pepper, key.encode(), "sha256").hex()

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from foundry.types.money import TokenPrice
 
 DeploymentName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?$")]
-"""A DNS label of at most 47 characters (KubeRay's limit for a RayService): it names the Serve application too."""
+"""A DNS label of at most 47 characters (KubeRay's limit for a RayService): it names the Serve application
+too."""
 
 
 class Task(StrEnum):
@@ -31,7 +32,8 @@ class DeploymentSpec(BaseModel):
 
     name: DeploymentName
     model: str = Field(min_length=1)
-    """Model source: `pypi://distribution@version`, `hf://org/name[@revision]`, `file:///path`, `s3://bucket/prefix`."""
+    """Model source: `pypi://distribution@version`, `hf://org/name[@revision]`, `file:///path`,
+    `s3://bucket/prefix`."""
     served_model_name: str = Field(min_length=1, max_length=200)
     """The name the engine answers to; the gateway rewrites the caller's route name to it."""
     task: Task = Task.GENERATE

@@ -20,7 +20,8 @@ class TokenPrice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     price_id: str
-    """Names the row and its validity, e.g. "openai/gpt-4o-mini@2026-01-01": it goes into every usage record."""
+    """Names the row and its validity, e.g. "openai/gpt-4o-mini@2026-01-01": it goes into every usage
+    record."""
     input_per_mtok_usd: UsdPerMtok
     """Input tokens charged at full rate, cached ones excluded."""
     cached_input_per_mtok_usd: UsdPerMtok | None = None

@@ -1,7 +1,8 @@
 """The snapshot: everything a gateway needs to serve, in one immutable, versioned, signed document.
 
-The control API builds and signs it, gateways pull it and keep the last one on disk (ARCHITECTURE.md, decision 2).
-What it does not know: how it is transported, verified or applied (`gateway/snapshot.py`), or stored.
+The control API builds and signs it, gateways pull it and keep the last one on disk (ARCHITECTURE.md,
+decision 2). What it does not know: how it is transported, verified or applied (`gateway/snapshot.py`), or
+stored.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class EngineTarget(SnapshotModel):
     """Stable id, e.g. "engine/smollm2": it goes into usage records and headers."""
     deployment: str
     base_url: str
-    """Root of the engine's OpenAI-compatible surface without a trailing slash, e.g. "http://127.0.0.1:8000/engines/x"."""
+    """Root of the engine's OpenAI-compatible surface without a trailing slash, e.g.
+    "http://127.0.0.1:8000/engines/x"."""
     model: str
     """The name that the engine answers to."""
     phase: DeploymentPhase
@@ -55,7 +57,8 @@ class EngineTarget(SnapshotModel):
 
 
 class ProviderTarget(SnapshotModel):
-    """A vendor model behind a route. The secret is not in the snapshot: the gateway reads it from its environment."""
+    """A vendor model behind a route. The secret is not in the snapshot: the gateway reads it from its
+    environment."""
 
     kind: Literal["provider"] = "provider"
     target_id: str

@@ -1,7 +1,8 @@
 """The usage record: one per request, whatever its outcome; the platform's unit of account.
 
-It is made on the hot path, so it is a `msgspec.Struct` (about a microsecond to build and encode; decision 0002), unlike the
-configuration contracts, which are pydantic. What it does not know: where it is stored (`metrics/`).
+It is made on the hot path, so it is a `msgspec.Struct` (about a microsecond to build and encode; decision
+0002), unlike the configuration contracts, which are pydantic. What it does not know: where it is stored
+(`metrics/`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from typing import Literal
 import msgspec
 
 Outcome = Literal["completed", "aborted", "failed", "rejected"]
-"""completed: answered in full. aborted: the client went away. failed: the upstream failed. rejected: refused before any
-upstream was asked (bad key, bad body, unknown model, not ready)."""
+"""completed: answered in full. aborted: the client went away. failed: the upstream failed. rejected: refused
+before any upstream was asked (bad key, bad body, unknown model, not ready)."""
 
 UsageSource = Literal["reported", "partial", "estimated", "none"]
 """reported: the upstream's final count. partial: its running count at the moment the stream ended early.
-estimated: counted from the chunks that arrived, because the upstream told nothing. none: nothing was generated."""
+estimated: counted from the chunks that arrived, because the upstream told nothing. none: nothing was
+generated."""
 
 PriceStatus = Literal["priced", "unknown", "free"]
-"""priced: `cost_usd` is exact for these tokens. unknown: tokens were used and no price is known (`cost_usd` is None).
-free: nothing was used, the cost is zero."""
+"""priced: `cost_usd` is exact for these tokens. unknown: tokens were used and no price is known (`cost_usd`
+is None). free: nothing was used, the cost is zero."""
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,3 +78,12 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of `e2e_ms`, from the upstream request's start to its first byte."""
     request_bytes: int = 0
     response_bytes: int = 0
+
+
+class TokenCounts(msgspec.Struct, frozen=True):
+    """Tokens of one request, by kind; same definitions as in `UsageRecord`."""
+
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0

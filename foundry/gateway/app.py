@@ -1,0 +1,182 @@
+"""The gateway as a raw ASGI application: which path goes where, start and stop.
+
+Every path that serves is in `CODECS` or is the models list; each goes through `Lifecycle` and ends in a
+usage record, unknown paths included. `/healthz` alone is open. What it does not know: which server runs it
+(Ray Serve in production, uvicorn in tests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from urllib.parse import unquote
+
+import msgspec
+import structlog
+
+from foundry.codecs import CODECS
+from foundry.codecs.openai_errors import error_body
+from foundry.errors import FoundryError, MethodNotAllowed, NotFound, SpoolFull
+from foundry.gateway.exchange import Exchange
+from foundry.gateway.lifecycle import Lifecycle, Receive, Scope, Send
+from foundry.gateway.models import get_model, list_models
+from foundry.gateway.signing import public_key_from_pem
+from foundry.gateway.snapshot import SnapshotStore, pull
+from foundry.gateway.transport import Transport
+from foundry.metrics.spool import Spool
+from foundry.metrics.writer import Shipper
+from foundry.settings import Settings
+from foundry.telemetry import accepted_request_id, new_id
+
+log = structlog.get_logger()
+
+_MODELS = "/v1/models"
+_JSON = (b"content-type", b"application/json")
+
+
+class Gateway:
+    """One gateway replica. `gateway_id` names it in usage records and names its spool folder: unique per
+    replica."""
+
+    def __init__(self, settings: Settings, *, gateway_id: str) -> None:
+        self._settings = settings
+        gateway = settings.gateway
+        self._transport = Transport(
+            connect_timeout_s=gateway.connect_timeout_s, read_timeout_s=gateway.read_timeout_s
+        )
+        self.snapshots = SnapshotStore(
+            settings.home / "snapshots" / f"{gateway.cluster}.json",
+            cluster=gateway.cluster,
+            public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
+            engine_token=settings.secret("engine.token"),
+        )
+        spool_dir = settings.home / "spool" / gateway_id
+        self.spool = Spool(
+            spool_dir, segment_bytes=gateway.spool_segment_bytes, max_bytes=gateway.spool_max_bytes
+        )
+        self.shipper = Shipper(
+            spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
+        )
+        self._lifecycle = Lifecycle(
+            snapshots=self.snapshots,
+            transport=self._transport,
+            sink=self.spool,
+            pepper=bytes.fromhex(settings.secret("key_pepper")),
+            cluster=gateway.cluster,
+            gateway=gateway_id,
+            max_body_bytes=gateway.max_body_bytes,
+            body_timeout_s=gateway.body_timeout_s,
+        )
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Load the last snapshot from disk, then keep pulling newer ones and shipping usage in the
+        background."""
+        self.snapshots.load()
+        control, gateway = self._settings.control, self._settings.gateway
+        url = f"{control.url}/v1/snapshots/{gateway.cluster}"
+        self._running.push_async_callback(self._transport.aclose)
+        puller = pull(
+            self.snapshots,
+            self._transport.session,
+            url,
+            self._settings.secret("cluster.token"),
+            gateway.snapshot_wait_s,
+        )
+        self._hold(asyncio.create_task(puller, name="snapshot-pull"))
+        self.shipper.start()
+        self._running.push_async_callback(self.shipper.stop)
+
+    async def stop(self) -> None:
+        """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
+        next replica."""
+        await self._running.aclose()
+        self.spool.close()
+
+    def _hold(self, task: asyncio.Task[None]) -> None:
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._running.push_async_callback(cancel)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path == "/healthz":
+            await self._health(send)
+            return
+        if not self.spool.has_room():
+            await self._refuse_unmetered(send)
+            return
+        headers = dict(scope["headers"])
+        codec = CODECS.get(path)
+        protocol = codec.name if codec else "models" if path.startswith(_MODELS) else "unknown"
+        exchange = Exchange(protocol, accepted_request_id(headers.get(b"x-request-id", b"")))
+        if codec is not None:
+            await self._lifecycle.infer(codec, exchange, headers, scope, receive, send)
+        else:
+            await self._other(exchange, headers, scope, send)
+
+    async def _other(self, exchange: Exchange, headers: dict[bytes, bytes], scope: Scope, send: Send) -> None:
+        """The models list, one model, or a path that does not exist."""
+        lifecycle, path = self._lifecycle, str(scope["path"])
+        try:
+            if path != _MODELS and not path.startswith(_MODELS + "/"):
+                raise NotFound(
+                    f"there is nothing at {path}: this is an OpenAI-compatible endpoint, its root is /v1"
+                )
+            if scope["method"] != "GET":
+                raise MethodNotAllowed(f"{path} answers GET, not {scope['method']}")
+            index = lifecycle.authorise(exchange, headers)
+            assert exchange.key is not None  # noqa: S101  authorise sets it or raises
+            name = unquote(path[len(_MODELS) + 1 :])
+            body = get_model(index, exchange.key, name) if name else list_models(index, exchange.key)
+            exchange.route = name
+            await lifecycle.answer(exchange, body, send)
+        except FoundryError as error:
+            exchange.fail(error)
+            await lifecycle.refuse(exchange, error, error_body(error, exchange.request_id), send)
+        finally:
+            lifecycle.settle(exchange)
+
+    async def _refuse_unmetered(self, send: Send) -> None:
+        """Usage cannot be kept any more: nothing is served, and this refusal is the one answer without a record."""
+        error = SpoolFull("usage cannot be recorded at present, so nothing is served", retry_after_s=5.0)
+        headers = [_JSON, (b"retry-after", b"5")]
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": error_body(error, new_id("req"))})
+
+    async def _health(self, send: Send) -> None:
+        applied = self.snapshots.applied_at
+        body = msgspec.json.encode(
+            {
+                "status": "ok" if self.snapshots.version else "waiting for the first snapshot",
+                "snapshot_version": self.snapshots.version,
+                "snapshot_applied_at": applied.isoformat() if applied else None,
+                "spooled_bytes": self.spool.used_bytes,
+                "usage_lag_s": round(self.shipper.lag.oldest_age_s, 3),
+            }
+        )
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200 if self.snapshots.version else 503,
+                "headers": [_JSON],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,75 @@
+"""The one pooled HTTP client to upstreams; every failure comes out as an error of ours.
+
+What it does not know: protocols, targets, money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+from yarl import URL
+
+from foundry.errors import UpstreamBroke, UpstreamTimeout, UpstreamUnreachable
+
+_KEEPALIVE_S = 15.0
+"""Idle connections are closed by us before an upstream's own keep-alive (uvicorn 5 s behind HAProxy's pool,
+vendors 30 s and more) can close them under a request."""
+
+
+class Transport:
+    """A pool of connections. `open` one request, then `read` or `stream` the answer, then `close`."""
+
+    def __init__(self, *, connect_timeout_s: float, read_timeout_s: float) -> None:
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The session, made inside the running loop at first use."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60),
+                timeout=self._timeout,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("user-agent", "accept"),
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def open(self, url: URL, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
+        """POST and wait for the answer's head. Raises UpstreamUnreachable or UpstreamTimeout."""
+        try:
+            return await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+        except aiohttp.ServerTimeoutError as error:
+            raise UpstreamTimeout(
+                f"no answer from {url.host} within {self._timeout.sock_read:g} s"
+            ) from error
+        except aiohttp.ClientError as error:
+            raise UpstreamUnreachable(f"{url.host}:{url.port} cannot be reached: {error}") from error
+
+    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The whole body. Raises UpstreamBroke or UpstreamTimeout."""
+        try:
+            return await response.read()
+        except aiohttp.ServerTimeoutError as error:
+            raise UpstreamTimeout("the upstream fell silent in the middle of its answer") from error
+        except aiohttp.ClientError as error:
+            raise UpstreamBroke(f"the upstream died while it answered: {error}") from error
+
+    async def stream(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """What arrives, as it arrives. Raises UpstreamBroke or UpstreamTimeout."""
+        try:
+            async for data in response.content.iter_any():
+                yield data
+        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+            raise UpstreamTimeout("the upstream fell silent in the middle of its answer") from error
+        except aiohttp.ClientError as error:
+            raise UpstreamBroke(f"the upstream died while it answered: {error}") from error

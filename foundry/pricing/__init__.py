@@ -1,0 +1,1 @@
+"""Money: what usage costs. Decimal dollars throughout; an unknown price stays unknown."""

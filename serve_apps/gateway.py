@@ -1,0 +1,41 @@
+"""The gateway as a Ray Serve application: `serve_apps.gateway:build`, route prefix `/`.
+
+Serve's HAProxy hands each connection straight to a replica's own HTTP server, which calls the raw ASGI app;
+no request passes through Ray. What it does not know: requests (`foundry.gateway`).
+Run (the control API's reconciler does): `PUT /api/serve/applications/` with `import_path:
+serve_apps.gateway:build`.
+"""
+
+from __future__ import annotations
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.schema import LoggingConfig
+
+from foundry.gateway.app import Gateway
+from foundry.settings import load
+from foundry.telemetry import configure
+
+_IN_FLIGHT = 4096
+"""Requests that one replica may hold open: streams mostly wait, so memory is the bound, not the CPU."""
+
+
+def _app() -> Gateway:
+    settings = load()
+    configure("gateway", settings.log_level)
+    return Gateway(settings, gateway_id=serve.get_replica_context().replica_id.unique_id)
+
+
+def build(args: dict[str, str]) -> Application:
+    """The application. args: `replicas` (default 1)."""
+    deployment = serve.deployment(
+        serve.ingress(_app)(),
+        name="gateway",
+        num_replicas=int(args.get("replicas", "1")),
+        max_ongoing_requests=_IN_FLIGHT,
+        ray_actor_options={"num_cpus": 0.1},
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=30,
+        logging_config=LoggingConfig(enable_access_log=False),
+    )
+    return deployment.bind()
