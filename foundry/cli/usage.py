@@ -26,7 +26,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def usage(
     home: HomeOption = DEFAULT_HOME,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most records, newest first.")] = 20,
-    since: Annotated[str | None, typer.Option(help="A time (2026-01-31T12:00) or an age (90s, 30m, 12h, 7d).")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="A time (2026-01-31T12:00) or an age (90s, 30m, 12h, 7d).")
+    ] = None,
     route: Annotated[str | None, typer.Option(help="Only this route.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +65,8 @@ def parse_since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidParameter(
-            f"--since {text!r} is neither a time such as 2026-01-31T12:00 nor an age such as 30m", param="since"
+            f"--since {text!r} is neither a time such as 2026-01-31T12:00 nor an age such as 30m",
+            param="since",
         ) from error
     return moment if moment.tzinfo else moment.astimezone()
 
@@ -89,7 +92,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         moment = datetime.fromisoformat(str(row["received_at"])).astimezone()
         grid.add_row(
             *(f"{moment:%Y-%m-%d %H:%M:%S}", str(row.get("route") or "-")),
-            *(str(row["input_tokens"]), str(row["output_tokens"]), "" if ttft is None else f"{float(ttft):.0f}"),
+            *(
+                str(row["input_tokens"]),
+                str(row["output_tokens"]),
+                "" if ttft is None else f"{float(ttft):.0f}",
+            ),
             "?" if cost is None else f"{Decimal(str(cost)):f}",
             f"{row['status']} {row.get('outcome', '')}".strip(),
         )

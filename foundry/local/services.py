@@ -18,7 +18,6 @@ from foundry.local.instance import ID_VARIABLE, LOOPBACK, SERVICE_VARIABLE, Inst
 from foundry.local.probes import HttpProbe, LogProbe, Probe
 from foundry.settings import environment
 
-
 _NOT_INHERITED = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"})
 """Variables that would tie our Ray to another one on this machine."""
 
@@ -100,7 +99,10 @@ def ray_authentication(instance: Instance) -> dict[str, str]:
 
 def ray_environment(instance: Instance) -> dict[str, str]:
     """Ray's and Serve's switches. Everything descended from the head node inherits them."""
-    ports, folder = instance.known_ports(), instance.temp_dir / "h"  # HAProxy takes socket paths of 97 bytes; Ray adds 57
+    ports, folder = (
+        instance.known_ports(),
+        instance.temp_dir / "h",
+    )  # HAProxy takes socket paths of 97 bytes; Ray adds 57
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node's address stays 127.0.0.1: every listener is on loopback
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -200,7 +202,9 @@ def table(instance: Instance, wanted: Wanted) -> list[Service]:
     return rows
 
 
-def _pulls(wanted: Wanted, env: Callable[[str], Mapping[str, str]], python: Callable[..., list[str]], home: str) -> list[Service]:
+def _pulls(
+    wanted: Wanted, env: Callable[[str], Mapping[str, str]], python: Callable[..., list[str]], home: str
+) -> list[Service]:
     """One download after the other: they share two cores with everything else."""
     rows: list[Service] = []
     for number, uri in enumerate(wanted.pull):

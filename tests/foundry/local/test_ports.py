@@ -45,7 +45,10 @@ def test_a_port_that_somebody_took_is_chosen_again_and_said(claims: Callable[[],
     mine = claims()
     before, _ = ports.find("00000007", None, mine)
     mine.release()
-    with socket.create_server(("127.0.0.1", before.serve)), socket.create_server(("127.0.0.1", before.block + 5)):
+    with (
+        socket.create_server(("127.0.0.1", before.serve)),
+        socket.create_server(("127.0.0.1", before.block + 5)),
+    ):
         after, reasons = ports.find("00000007", before, claims())
     assert after.serve != before.serve
     assert after.block != before.block
