@@ -23,8 +23,12 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     │   ├── UpstreamBroke         502  it died while it answered
     │   └── UpstreamTimeout       504
     ├── Unavailable               503  try again after `retry_after_s`
-    │   ├── DeploymentNotReady    503  an engine that is still queued, pulling, loading or warming: names the
-    phase │   └── SnapshotMissing       503  the gateway has never seen a configuration
+    │   ├── DeploymentNotReady    503  an engine that is still queued, pulling, loading or warming: names the phase
+    │   ├── SnapshotMissing       503  the gateway has never seen a configuration
+    │   ├── SpoolFull             503  usage cannot be written to disk, so nothing is served unmetered
+    │   └── MetricsUnavailable    503  the metrics store does not answer
+    ├── MetricsRefused            500  the metrics store refused a statement: its own code and words
+    ├── SnapshotRejected          500  signature, key or content is wrong (`gateway/signing.py`)
     ├── ConfigurationError        500  a setting, file or secret is missing or wrong: names it and what to set
     ├── PriceUnknown              500  no price for a target: never silently zero
     ├── ModelSourceError          422  a model cannot be fetched, converted or trusted
@@ -198,6 +202,28 @@ class SnapshotMissing(Unavailable):
     """The gateway has never received a configuration snapshot and has none on disk."""
 
     code = "snapshot_missing"
+
+
+class SpoolFull(Unavailable):
+    """The usage spool's bound or the disk is reached: nothing is served that could not be metered."""
+
+    code = "spool_full"
+
+
+class MetricsUnavailable(Unavailable):
+    """The metrics store does not answer, or not in time."""
+
+    code = "metrics_unavailable"
+
+
+class MetricsRefused(FoundryError):
+    """The metrics store refused a statement; `store_code` is ClickHouse's own error number, None when it gave none."""
+
+    code = "metrics_refused"
+
+    def __init__(self, message: str, *, store_code: int | None = None) -> None:
+        super().__init__(message)
+        self.store_code = store_code
 
 
 class ConfigurationError(FoundryError):

@@ -16,7 +16,7 @@ import structlog
 
 from foundry.codecs import CODECS
 from foundry.codecs.openai_errors import error_body
-from foundry.errors import FoundryError, MethodNotAllowed, NotFound
+from foundry.errors import FoundryError, MethodNotAllowed, NotFound, SpoolFull
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.lifecycle import Lifecycle, Receive, Scope, Send
 from foundry.gateway.models import get_model, list_models
@@ -26,7 +26,7 @@ from foundry.gateway.transport import Transport
 from foundry.metrics.spool import Spool
 from foundry.metrics.writer import Shipper
 from foundry.settings import Settings
-from foundry.telemetry import accepted_request_id
+from foundry.telemetry import accepted_request_id, new_id
 
 log = structlog.get_logger()
 
@@ -50,22 +50,17 @@ class Gateway:
             public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
             engine_token=settings.secret("engine.token"),
         )
-        spool_root = settings.home / "spool"
-        self._spool = Spool(
-            spool_root / gateway_id,
-            segment_bytes=gateway.spool_segment_bytes,
-            max_bytes=gateway.spool_max_bytes,
+        spool_dir = settings.home / "spool" / gateway_id
+        self.spool = Spool(
+            spool_dir, segment_bytes=gateway.spool_segment_bytes, max_bytes=gateway.spool_max_bytes
         )
         self.shipper = Shipper(
-            self._spool,
-            settings=settings,
-            interval_s=gateway.ship_interval_s,
-            batch_rows=gateway.ship_batch_rows,
+            spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
         )
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             transport=self._transport,
-            sink=self._spool,
+            sink=self.spool,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
             cluster=gateway.cluster,
             gateway=gateway_id,
@@ -89,14 +84,14 @@ class Gateway:
             gateway.snapshot_wait_s,
         )
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
-        await self.shipper.start()
+        self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
         next replica."""
         await self._running.aclose()
-        self._spool.close()
+        self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:
         async def cancel() -> None:
@@ -124,6 +119,9 @@ class Gateway:
         path: str = scope["path"]
         if path == "/healthz":
             await self._health(send)
+            return
+        if not self.spool.has_room():
+            await self._refuse_unmetered(send)
             return
         headers = dict(scope["headers"])
         codec = CODECS.get(path)
@@ -156,6 +154,13 @@ class Gateway:
         finally:
             lifecycle.settle(exchange)
 
+    async def _refuse_unmetered(self, send: Send) -> None:
+        """Usage cannot be kept any more: nothing is served, and this refusal is the one answer without a record."""
+        error = SpoolFull("usage cannot be recorded at present, so nothing is served", retry_after_s=5.0)
+        headers = [_JSON, (b"retry-after", b"5")]
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": error_body(error, new_id("req"))})
+
     async def _health(self, send: Send) -> None:
         applied = self.snapshots.applied_at
         body = msgspec.json.encode(
@@ -163,8 +168,8 @@ class Gateway:
                 "status": "ok" if self.snapshots.version else "waiting for the first snapshot",
                 "snapshot_version": self.snapshots.version,
                 "snapshot_applied_at": applied.isoformat() if applied else None,
-                "spooled_bytes": self._spool.size_bytes,
-                "usage_lag_s": self.shipper.lag_s,
+                "spooled_bytes": self.spool.used_bytes,
+                "usage_lag_s": round(self.shipper.lag.oldest_age_s, 3),
             }
         )
         await send(

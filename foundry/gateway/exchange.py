@@ -17,7 +17,7 @@ from foundry.types.snapshot import KeyEntry
 from foundry.types.usage import Outcome, PriceStatus, TokenCounts, UsageRecord, UsageSource
 
 _NO_TOKENS = TokenCounts()
-CLIENT_CLOSED = 499
+_CLIENT_CLOSED = 499
 """nginx's status for a caller that left before it was answered."""
 
 
@@ -31,7 +31,7 @@ class Exchange:
     __slots__ = (
         "_received_ns", "cost_usd", "counts", "error_code", "first_token_ns", "key", "last_token_ns",
         "opened_ns", "outcome", "protocol", "received_at", "request_bytes", "request_id", "response_bytes",
-        "route", "settled", "streamed", "upstream", "upstream_first_ns", "usage_source",
+        "route", "settled", "status", "streamed", "upstream", "upstream_first_ns", "usage_source",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -44,6 +44,7 @@ class Exchange:
         self.upstream: Upstream | None = None
         self.streamed = False
         self.settled = False
+        self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
         self.error_code = ""
         self.counts = _NO_TOKENS
@@ -62,7 +63,7 @@ class Exchange:
         self.counts = counts
         self.usage_source = source
 
-    def record(self, *, status: int, cluster: str, gateway: str) -> UsageRecord:
+    def record(self, *, cluster: str, gateway: str) -> UsageRecord:
         """The usage record of this request, priced, with every duration taken now."""
         now_ns = time.perf_counter_ns()
         cost, price_id, price_status = self._price()
@@ -85,7 +86,7 @@ class Exchange:
             protocol=self.protocol,
             streamed=self.streamed,
             outcome=self.outcome or "aborted",
-            status=status,
+            status=self.status,
             error_code=self.error_code,
             input_tokens=self.counts.input_tokens,
             cached_input_tokens=self.counts.cached_input_tokens,

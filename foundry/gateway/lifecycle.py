@@ -26,9 +26,10 @@ from foundry.errors import (
     MethodNotAllowed,
     ModelNotFound,
     PermissionDenied,
+    SpoolFull,
     UpstreamBroke,
 )
-from foundry.gateway.exchange import CLIENT_CLOSED, CallerGone, Exchange
+from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.keys import hash_key
 from foundry.gateway.refusals import refusal_from
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
@@ -56,11 +57,6 @@ class UsageSink(Protocol):
 
     def append(self, record: UsageRecord) -> None:
         """Write one record. Raises a FoundryError when it cannot be kept."""
-        ...
-
-    def require_room(self) -> None:
-        """Raises Unavailable when further records could not be kept: better no answer than an unmetered
-        one."""
         ...
 
 
@@ -101,7 +97,6 @@ class Lifecycle:
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{scope['path']} answers POST, not {scope['method']}")
-            self._sink.require_room()
             index = self.authorise(exchange, headers)
             body = await self._read_body(exchange, headers, receive)
             call = codec.parse(body)
@@ -136,12 +131,11 @@ class Lifecycle:
             raise PermissionDenied("this API key may not call models: it lacks the scope 'inference'")
         return index
 
-    def settle(self, exchange: Exchange, status: int = CLIENT_CLOSED) -> None:
-        """Write the usage record, once; `status` is what the caller is told. Synchronous: it also runs under
-        cancellation."""
+    def settle(self, exchange: Exchange) -> None:
+        """Write the usage record, once. Synchronous: it also runs under cancellation. Raises SpoolFull."""
         if not exchange.settled:
             exchange.settled = True
-            self._sink.append(exchange.record(status=status, cluster=self._cluster, gateway=self._gateway))
+            self._sink.append(exchange.record(cluster=self._cluster, gateway=self._gateway))
 
     async def _read_body(self, exchange: Exchange, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         declared = headers.get(b"content-length", b"")
@@ -233,6 +227,7 @@ class Lifecycle:
     async def _stream(
         self, codec: Codec, exchange: Exchange, meter: Meter, response: aiohttp.ClientResponse, send: Send
     ) -> None:
+        exchange.status = _OK
         await send({"type": "http.response.start", "status": _OK, "headers": self._headers(exchange, _SSE)})
         last = codec.end_marker
         try:
@@ -254,13 +249,16 @@ class Lifecycle:
             last = codec.error_event(error, exchange.request_id)
         finally:
             _count_stream(exchange, meter)
-            self.settle(exchange, _OK)
+        try:
+            self.settle(exchange)
+        except SpoolFull as error:
+            last = codec.error_event(error, exchange.request_id)
         await send({"type": "http.response.body", "body": last})
 
     async def answer(self, exchange: Exchange, body: bytes, send: Send) -> None:
         """Send a whole answer, after settling."""
-        exchange.response_bytes, exchange.outcome = len(body), "completed"
-        self.settle(exchange, _OK)
+        exchange.status, exchange.response_bytes, exchange.outcome = _OK, len(body), "completed"
+        self.settle(exchange)
         headers = self._headers(exchange, [_JSON, (b"content-length", b"%d" % len(body))])
         if exchange.cost_usd is not None:
             headers.append((b"x-foundry-cost-usd", f"{exchange.cost_usd:f}".encode()))
@@ -269,8 +267,8 @@ class Lifecycle:
 
     async def refuse(self, exchange: Exchange, error: FoundryError, body: bytes, send: Send) -> None:
         """Send an error as the whole answer, after settling."""
-        exchange.response_bytes = len(body)
-        self.settle(exchange, error.status)
+        exchange.status, exchange.response_bytes = error.status, len(body)
+        self.settle(exchange)
         headers = self._headers(exchange, [_JSON, (b"content-length", b"%d" % len(body))])
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))

@@ -1,0 +1,1 @@
+"""Kubernetes and clouds: manifests as templates, rendered and sent; imports only `foundry`."""
