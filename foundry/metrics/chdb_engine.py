@@ -15,10 +15,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from foundry.errors import MetricsRefused, ProcessError
+from foundry.metrics.sql import quoted_identifier, quoted_string
 
 _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -38,6 +40,17 @@ class Result(Protocol):
     def bytes_read(self) -> int: ...  # noqa: D102
     def rows_written(self) -> int: ...  # noqa: D102
     def bytes_written(self) -> int: ...  # noqa: D102
+
+
+class Connection(Protocol):
+    """What we use of chDB's connection object; every call blocks and raises RuntimeError with ClickHouse's message."""
+
+    def query(self, sql: str, output_format: str, *, params: Mapping[str, str] = ...) -> Result: ...  # noqa: D102
+    def send_insert(self, sql: str, data_format: str) -> object: ...  # noqa: D102
+    def insert_append(self, inserter: object, data: bytes) -> None: ...  # noqa: D102
+    def insert_cancel(self, inserter: object) -> None: ...  # noqa: D102
+    def insert_done(self, inserter: object) -> Result: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +84,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Session:
-    connection: Any  # why: chdb ships no types
+    connection: Connection
     lock: threading.Lock
     expires: float
 
@@ -81,7 +94,7 @@ class Engine:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._root: Any = None  # why: chdb ships no types
+        self._root: Connection | None = None
         self._lock_fd = -1
         self._sessions: dict[str, _Session] = {}
         self._sessions_lock = threading.Lock()
@@ -139,10 +152,10 @@ class Engine:
                     del self._sessions[name]
                     session.connection.close()
 
-    def _connect(self) -> Any:  # why: chdb ships no types
-        from chdb.state.sqlitelike import Connection  # noqa: PLC0415  (300 MB: only this process pays)
-
-        return Connection(str(self._path))
+    def _connect(self) -> Connection:
+        import_module("chdb")  # 300 MB: only this process pays
+        # why: the module that the public wrapper wraps; the wrapper hides an insert's counters and ships no types
+        return cast("Connection", import_module("chdb._chdb").connect(str(self._path)))
 
     def _session(self, name: str, *, must_exist: bool) -> _Session:
         """The named session, locked for the caller."""
@@ -166,11 +179,11 @@ class Engine:
             return session
 
 
-def _execute(connection: Any, statement: Statement) -> Answer:  # why: chdb ships no types
+def _execute(connection: Connection, statement: Statement) -> Answer:
     started = time.perf_counter()
     try:
         if statement.database:
-            connection.query(f"USE {quoted_identifier(statement.database)}")
+            connection.query(f"USE {quoted_identifier(statement.database)}", "TabSeparated")
         # Inserts are synchronous unless the caller asks otherwise: an acknowledged row is a written row.
         _apply(connection, {"async_insert": "0", **statement.settings})
         if statement.data is None:
@@ -191,47 +204,33 @@ def _execute(connection: Any, statement: Statement) -> Answer:  # why: chdb ship
     return Answer(result.bytes() or b"", summary)
 
 
-def _insert(connection: Any, statement: Statement) -> Result:  # why: chdb ships no types
-    raw = connection._conn  # noqa: SLF001  (the wrapper hides the counters of the result)
-    inserter = raw.send_insert(statement.sql, statement.data_format)
+def _insert(connection: Connection, statement: Statement) -> Result:
+    inserter = connection.send_insert(statement.sql, statement.data_format)
     try:
-        raw.insert_append(inserter, statement.data)
+        connection.insert_append(inserter, statement.data or b"")
     except RuntimeError:
-        raw.insert_cancel(inserter)
+        connection.insert_cancel(inserter)
         raise
-    return raw.insert_done(inserter)
+    return connection.insert_done(inserter)
 
 
-def _apply(connection: Any, settings: Mapping[str, str]) -> None:  # why: chdb ships no types
+def _apply(connection: Connection, settings: Mapping[str, str]) -> None:
     if not settings:
         return
     for name in settings:
         if not _NAME.fullmatch(name):
             raise _refused(UNKNOWN_SETTING, f"Unknown setting '{name}'", "UNKNOWN_SETTING")
-    connection.query(
-        "SET " + ", ".join(f"{name} = {quoted_string(value)}" for name, value in settings.items())
-    )
+    assignments = ", ".join(f"{name} = {quoted_string(value)}" for name, value in settings.items())
+    connection.query(f"SET {assignments}", "TabSeparated")
 
 
-def _saved_settings(
-    connection: Any, settings: Mapping[str, str]
-) -> dict[str, str]:  # why: chdb ships no types
+def _saved_settings(connection: Connection, settings: Mapping[str, str]) -> dict[str, str]:
     """Current values of the settings a statement is about to change in its session."""
     names = ", ".join(quoted_string(name) for name in (*settings, "async_insert"))
     sql = f"SELECT name, value FROM system.settings WHERE name IN ({names})"  # noqa: S608  (quoted above)
     rows = bytes(connection.query(sql, "TabSeparatedRaw").bytes() or b"").decode().splitlines()
     saved = dict(row.split("\t", 1) for row in rows)
     return {name: value.removeprefix("auto(").removesuffix(")") for name, value in saved.items()}
-
-
-def quoted_identifier(name: str) -> str:
-    """A name in backticks."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def quoted_string(value: str) -> str:
-    """A string literal."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def translated(error: RuntimeError) -> MetricsRefused:

@@ -9,6 +9,7 @@ What it does not know: what a record means, ClickHouse, when to rotate (`spool.p
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 SUFFIX = ".jsonl"
 _POSITION_SUFFIX = ".pos"
+_DRAFT_SUFFIX = ".new"
 _CRC_DIGITS = 8
 _MIN_LINE = _CRC_DIGITS + 3  # crc, space, one byte, newline
 _POSITION_BYTES = 32
@@ -48,13 +50,17 @@ def create(directory: Path) -> tuple[Path, int]:
     while True:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
-        draft = path.with_suffix(".new")
+        draft = path.with_suffix(_DRAFT_SUFFIX)
         try:
             fd = os.open(draft, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue  # a shipper removed the folder, which was empty, under our feet: make it again
         fcntl.flock(fd, fcntl.LOCK_EX)
-        draft.rename(path)
+        try:
+            draft.rename(path)
+        except FileNotFoundError:
+            os.close(fd)  # taken for a dead process's draft before it was locked
+            continue
         return path, fd
 
 
@@ -65,6 +71,15 @@ def listing(directory: Path) -> list[Path]:
             return sorted(Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX))
     except FileNotFoundError:
         return []
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Remove a folder without segments, and what a dead process left in it; one that is in use stays."""
+    with contextlib.suppress(OSError):  # in use again, or removed by somebody else
+        for entry in list(directory.iterdir()):
+            if entry.suffix == _POSITION_SUFFIX or (entry.suffix == _DRAFT_SUFFIX and not is_written(entry)):
+                entry.unlink(missing_ok=True)
+        directory.rmdir()
 
 
 def size_of(path: Path) -> int:
@@ -181,3 +196,22 @@ def claim(path: Path) -> Claim | None:
         position_path(path).unlink(missing_ok=True)  # shipped and deleted between the listing and here
     os.close(position_fd)
     return None
+
+
+def peek(path: Path, *, max_bytes: int) -> tuple[bytes, int]:
+    """The first bytes that were not shipped, and how many there are in all; takes no claim."""
+    try:
+        position_fd = os.open(position_path(path), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        position = 0
+    else:
+        position = _read_position(position_fd)
+        os.close(position_fd)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b"", 0
+    try:
+        return os.pread(fd, max_bytes, position), max(0, os.fstat(fd).st_size - position)
+    finally:
+        os.close(fd)

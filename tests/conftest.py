@@ -1,0 +1,45 @@
+"""Fixtures that every part's tests share: free ports, an instance folder of one's own, a guard against blocking calls."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from foundry import settings
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def make_port() -> Callable[[], int]:
+    """Gives a new free port at each call."""
+    return free_port
+
+
+@pytest.fixture
+def foundry_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh FOUNDRY_HOME with an empty `secrets` folder; settings are read anew."""
+    home = tmp_path / "home"
+    (home / "secrets").mkdir(parents=True)
+    monkeypatch.setenv("FOUNDRY_HOME", str(home))
+    settings.load.cache_clear()
+    yield home
+    settings.load.cache_clear()
+
+
+@pytest.fixture
+def no_blocking() -> Iterator[BlockBuster]:
+    """Blocking calls of our own code inside the event loop raise; use it in every test of the request path."""
+    with blockbuster_ctx(scanned_modules=["foundry", "serve_apps"]) as guard:
+        # One write to the page cache is the spool's whole purpose (docs/metrics.md): microseconds, and durable.
+        guard.functions["os.write"].can_block_in("foundry/metrics/spool.py", {"_write"})
+        yield guard
