@@ -3,8 +3,9 @@
 It speaks HTTP/1.1 with keep-alive on a raw asyncio protocol. `POST` answers a small chat completion, or, for a body with
 `"stream":true`, 32 chunks as vLLM writes them, then the usage chunk and `[DONE]` when usage was asked for. With
 `continuous_usage_stats` every chunk carries the running usage. Chunks go out in steps, one chunk to every open stream per
-step, as an engine decodes a batch. It counts the requests it answered: `GET /answered`.
-What it does not know: models, prompts, keys. Run: `python -m benchmarks.upstream --port 9000 --step-ms 2`.
+step, as an engine decodes a batch: one step after the other, or, for the model `scripted-paced`, at an engine's pace.
+It counts the requests it answered: `GET /answered`.
+What it does not know: models, prompts, keys. Run: `python -m benchmarks.upstream --port 9000 --step-ms 5`.
 """
 
 from __future__ import annotations
@@ -93,27 +94,26 @@ def _chunked(parts: Sequence[bytes]) -> list[bytes]:
     return framed
 
 
-class Script:
-    """The prepared answers, and the clock that advances the open streams."""
+class Decoder:
+    """Open streams that advance together, one chunk each per step."""
 
     def __init__(self, step_s: float) -> None:
         self.answered = 0
-        self.whole = _whole(answer())
-        self._streams = {
-            (usage, running): _chunked(events(usage=usage, running_usage=running))
-            for usage in (False, True)
-            for running in (False, True)
-        }
         self._step_s = step_s
         self._open: list[tuple[asyncio.Transport, list[bytes], int]] = []
 
-    def stream(self, transport: asyncio.Transport, body: bytes) -> None:
+    def add(self, transport: asyncio.Transport, parts: list[bytes]) -> None:
         """Answer one streamed request, beginning with the next step."""
-        usage = b'"include_usage":true' in body or b'"include_usage": true' in body
-        running = b'"continuous_usage_stats":true' in body or b'"continuous_usage_stats": true' in body
         if not self._open:
-            asyncio.get_running_loop().call_later(self._step_s, self._step)
-        self._open.append((transport, self._streams[usage, running], 0))
+            self._schedule()
+        self._open.append((transport, parts, 0))
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._step_s:
+            loop.call_later(self._step_s, self._step)
+        else:
+            loop.call_soon(self._step)
 
     def _step(self) -> None:
         still_open: list[tuple[asyncio.Transport, list[bytes], int]] = []
@@ -127,7 +127,37 @@ class Script:
                 self.answered += 1
         self._open = still_open
         if still_open:
-            asyncio.get_running_loop().call_later(self._step_s, self._step)
+            self._schedule()
+
+
+class Script:
+    """The prepared answers, and the two paces of the streams."""
+
+    def __init__(self, step_s: float) -> None:
+        self.whole = _whole(answer())
+        self._streams = {
+            (usage, running): _chunked(events(usage=usage, running_usage=running))
+            for usage in (False, True)
+            for running in (False, True)
+        }
+        self._fast, self._paced = Decoder(0.0), Decoder(step_s)
+        self._whole_answered = 0
+
+    @property
+    def answered(self) -> int:
+        """Requests answered in full so far."""
+        return self._whole_answered + self._fast.answered + self._paced.answered
+
+    def answer(self, transport: asyncio.Transport, body: bytes) -> None:
+        """Answer one request."""
+        if b'"stream":true' not in body and b'"stream": true' not in body:
+            self._whole_answered += 1
+            transport.write(self.whole)
+            return
+        usage = b'"include_usage":true' in body or b'"include_usage": true' in body
+        running = b'"continuous_usage_stats":true' in body or b'"continuous_usage_stats": true' in body
+        decoder = self._paced if b'"scripted-paced"' in body else self._fast
+        decoder.add(transport, self._streams[usage, running])
 
 
 class Connection(asyncio.Protocol):
@@ -156,11 +186,8 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if request.startswith(b"GET"):
             self._transport.write(_whole(b"%d" % self._script.answered, b"text/plain"))
-        elif b'"stream":true' in body or b'"stream": true' in body:
-            self._script.stream(self._transport, body)
         else:
-            self._script.answered += 1
-            self._transport.write(self._script.whole)
+            self._script.answer(self._transport, body)
 
 
 def _content_length(head: bytes) -> int:
@@ -186,7 +213,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="scripted OpenAI-compatible upstream")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--step-ms", type=float, default=2.0, help="milliseconds between two chunks of a stream")
+    parser.add_argument("--step-ms", type=float, default=5.0, help="milliseconds between two chunks of a paced stream")
     options = parser.parse_args()
     uvloop.run(serve(options.port, options.step_ms / 1000))
 
