@@ -122,7 +122,7 @@ def prepare(venv: Path) -> tuple[list[str], dict[str, str]]:
         [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
     flags, extra = uv_flags(pip_options(listing.stdout), os.environ)
-    return flags, {**os.environ, "UV_LINK_MODE": os.environ.get("UV_LINK_MODE", "copy"), **extra}
+    return flags, {**os.environ, **extra}
 
 
 def excludes(extra: str) -> list[str]:

@@ -156,7 +156,7 @@ def _with_sql(base: Statement, query: str, body: bytes) -> Statement:
         body = b""
         found = _INSERT_WITH_DATA.match(text)
     if found is not None:
-        sql = text[: found.start(1)].rstrip()[: -len("format")].decode()
+        sql = text[: found.start(1)].rstrip()[: -len("format")].decode().rstrip()
         return replace(base, sql=sql, data=text[found.end() :] + body, data_format=found[1].decode())
     try:
         sql = text.decode()

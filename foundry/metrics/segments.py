@@ -77,7 +77,9 @@ def remove_abandoned(directory: Path) -> None:
     """Remove a folder without segments, and what a dead process left in it; one that is in use stays."""
     with contextlib.suppress(OSError):  # in use again, or removed by somebody else
         for entry in list(directory.iterdir()):
-            if entry.suffix == _POSITION_SUFFIX or (entry.suffix == _DRAFT_SUFFIX and not is_written(entry)):
+            stale_position = entry.suffix == _POSITION_SUFFIX and not entry.with_suffix("").exists()
+            stale_draft = entry.suffix == _DRAFT_SUFFIX and not is_written(entry)
+            if stale_position or stale_draft:
                 entry.unlink(missing_ok=True)
         directory.rmdir()
 
@@ -187,7 +189,10 @@ def _read_position(fd: int) -> int:
 
 def claim(path: Path) -> Claim | None:
     """The right to ship `path`, or None when another shipper has it or it is gone."""
-    position_fd = os.open(position_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        position_fd = os.open(position_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None  # another shipper finished the whole folder
     try:
         if _try_lock(position_fd):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

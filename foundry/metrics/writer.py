@@ -120,7 +120,7 @@ class Shipper:
             except (FoundryError, OSError) as error:
                 failures += 1
                 self.last_error = str(error)
-                pause = random.uniform(_BACKOFF_MIN_S, min(BACKOFF_MAX_S, self._interval_s * 2**failures))  # noqa: S311
+                pause = random.uniform(_BACKOFF_MIN_S, min(BACKOFF_MAX_S, self._interval_s * 2**failures))  # noqa: S311  (jitter is no secret)
                 log.warning(
                     "usage is not shipped, it waits on disk", error=str(error), failures=failures, retry_in_s=round(pause, 2),
                     lag_rows=self._lag.rows, lag_bytes=self._lag.bytes,

@@ -105,7 +105,7 @@ class ScriptedUpstream:
                 if count == 2 and model == "error-mid":
                     await response.write(b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n')
                     return response
-                await asyncio.sleep(0.01 if model == "endless" else 0)
+                await asyncio.sleep(0.01 if model == "endless" else 0)  # the pace of the scripted engine
         except (ConnectionResetError, asyncio.CancelledError):
             self.cut.set()
             raise

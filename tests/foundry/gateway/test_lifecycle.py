@@ -121,7 +121,7 @@ async def test_a_wrong_key_is_refused_and_recorded(rig: MakeRig, authorization: 
     async with made.client() as client:
         client.headers.pop("authorization")
         headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
-        answer = await client.post("/v1/chat/completions", json=_chat("own-ok"), headers=headers)  # type: ignore[arg-type]  # bytes
+        answer = await client.post("/v1/chat/completions", json=_chat("own-ok"), headers=headers)  # type: ignore[arg-type]  # header values may be bytes
     assert answer.status_code == status
     error = answer.json()["error"]
     assert (error["code"], error["type"]) == ("invalid_api_key", "authentication_error")

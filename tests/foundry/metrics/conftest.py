@@ -70,7 +70,9 @@ class StoreProcess:
 
 
 @pytest.fixture(scope="session")
-def store_process(tmp_path_factory: pytest.TempPathFactory, make_port: Callable[[], int]) -> Iterator[StoreProcess]:
+def store_process(
+    tmp_path_factory: pytest.TempPathFactory, make_port: Callable[[], int]
+) -> Iterator[StoreProcess]:
     child = StoreProcess(tmp_path_factory.mktemp("store"), make_port())
     child.start()
     yield child

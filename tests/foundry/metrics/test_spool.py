@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -42,12 +43,15 @@ def test_a_record_comes_back_exactly(tmp_path: Path, record: Record) -> None:
     held.close()
 
 
-async def test_append_passes_the_guard_against_blocking(tmp_path: Path, record: Record, no_blocking: BlockBuster) -> None:
+async def test_append_passes_the_guard_against_blocking(
+    tmp_path: Path, record: Record, no_blocking: BlockBuster
+) -> None:
     del no_blocking
-    held = Spool(tmp_path / "a", segment_bytes=MIB, max_bytes=MIB)
-    held.append(record())
-    assert held.has_room()
-    held.close()
+    held = await asyncio.to_thread(Spool, tmp_path / "a", segment_bytes=4096, max_bytes=MIB)
+    for number in range(20):  # rotates, too
+        held.append(record(number))
+        assert held.has_room()
+    await asyncio.to_thread(held.close)
 
 
 def test_segments_rotate_by_size_and_keep_order(tmp_path: Path, record: Record) -> None:
@@ -96,11 +100,17 @@ def test_a_full_spool_refuses_and_takes_again_after_shipping(
     held.close()
 
 
-def test_a_full_disk_leaves_no_torn_line(tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_torn_line(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = Spool(tmp_path / "a", segment_bytes=MIB, max_bytes=MIB)
     held.append(record(1))
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:20]))
+
+    def write_a_part(fd: int, data: bytes) -> int:
+        return write(fd, data[:20])
+
+    monkeypatch.setattr(os, "write", write_a_part)
     with pytest.raises(SpoolFull, match="full"):
         held.append(record(2))
     monkeypatch.undo()
@@ -109,7 +119,9 @@ def test_a_full_disk_leaves_no_torn_line(tmp_path: Path, record: Record, monkeyp
     held.close()
 
 
-@pytest.mark.parametrize("damage", [b"", b"\n", b"zzzzzzzz {}\n", b"00000000 {}\n", b"0000", b"00000000 {}", b"-1234567 {}\n"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\n", b"zzzzzzzz {}\n", b"00000000 {}\n", b"0000", b"00000000 {}", b"-1234567 {}\n"]
+)
 def test_a_damaged_line_is_no_record(damage: bytes) -> None:
     assert segments.decode_line(damage) is None
 
@@ -161,9 +173,13 @@ def test_kill_9_of_a_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> Non
     acknowledged: list[int] = []
     for life in range(3):
         command = [sys.executable, "-c", _WRITER, str(tmp_path / "a"), str(life * 1_000_000)]
-        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        writer = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
         assert writer.stdout is not None
         lines = [writer.stdout.readline() for _ in range(200)]
+        writer.send_signal(signal.SIGSTOP)  # no rotation between listing and asking
+        os.waitpid(writer.pid, os.WUNTRACED)
         assert any(segments.is_written(path) for path in segments.listing(tmp_path / "a"))
         writer.send_signal(signal.SIGKILL)
         lines += writer.stdout.read().splitlines(keepends=True)

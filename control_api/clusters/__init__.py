@@ -1,0 +1,1 @@
+"""Clusters: what the reconciler saw of Ray and of the gateway."""

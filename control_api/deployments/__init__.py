@@ -1,0 +1,1 @@
+"""Deployments: desired state in, observed status out."""

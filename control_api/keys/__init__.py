@@ -1,0 +1,1 @@
+"""Virtual keys: made, shown once, listed, revoked."""

@@ -1,0 +1,1 @@
+"""What every noun stands on: database sessions, pagination, problem rendering, change signals. Knows no noun."""

@@ -1,0 +1,1 @@
+"""Projects: what keys, deployments and routes belong to."""

@@ -1,0 +1,1 @@
+"""Providers: the vendors that routes can name."""

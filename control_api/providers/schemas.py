@@ -1,0 +1,26 @@
+"""Vendors as the API shows them."""
+
+from __future__ import annotations
+
+from foundry.errors import ConfigurationError
+from foundry.providers.vendors import Vendor
+from foundry.types.control import ProviderRead
+
+
+def provider_read(name: str, vendor: Vendor) -> ProviderRead:
+    """The view of a row of vendors.toml."""
+    return ProviderRead(
+        name=name,
+        title=vendor.title,
+        base_url=vendor.base_url,
+        secret_env=vendor.secret_env,
+        secret_set=_has_secret(vendor),
+    )
+
+
+def _has_secret(vendor: Vendor) -> bool:
+    try:
+        vendor.secret()
+    except ConfigurationError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Routes: public model names and their targets."""

@@ -1,0 +1,1 @@
+"""Snapshots: the signed configuration that gateways live from."""

@@ -1,0 +1,92 @@
+"""Rows of keys, routes and deployments as parts of a snapshot. Pure functions.
+
+What it does not know: versions, signatures, SQL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from control_api.models import Deployment, Key, Route, RouteTarget, StoredSnapshot
+from foundry.types.deployment import DeploymentPhase, DeploymentSpec, DeploymentStatus, Task
+from foundry.types.money import TokenPrice
+from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, SignedSnapshot
+
+_ETA_STEP_S = 5
+"""ETAs are rounded up to it, so that a ticking clock does not publish a snapshot every second."""
+
+
+def key_entry(row: Key) -> KeyEntry:
+    """A working key."""
+    return KeyEntry(
+        key_id=row.id,
+        key_hash=row.key_hash,
+        organization_id=row.organization_id,
+        project_id=row.project_id,
+        scopes=tuple(row.scopes),
+        allowed_routes=None if row.allowed_routes is None else tuple(row.allowed_routes),
+        expires_at=row.expires_at,
+    )
+
+
+def route_entry(row: Route, engine_root: str) -> RouteEntry:
+    """A route; its targets and their deployments must be loaded."""
+    return RouteEntry(
+        name=row.name,
+        task=Task(row.task),
+        targets=tuple(_target(target, engine_root) for target in row.targets),
+        created_at=row.created_at,
+        project_ids=(row.project_id,),
+    )
+
+
+def _target(row: RouteTarget, engine_root: str) -> EngineTarget | ProviderTarget:
+    if row.deployment is not None:
+        return engine_target(row.deployment, engine_root)
+    return ProviderTarget(
+        target_id=f"{row.provider}/{row.model}",
+        provider=row.provider or "",
+        model=row.model or "",
+        base_url=row.base_url,
+        price=TokenPrice.model_validate(row.price) if row.price is not None else None,
+    )
+
+
+def engine_target(row: Deployment, engine_root: str) -> EngineTarget:
+    """A deployment as a target: where it is, and how far it has come."""
+    spec = DeploymentSpec.model_validate(row.spec)
+    status = DeploymentStatus.model_validate(row.status)
+    phase = DeploymentPhase.DELETING if row.deleting_at is not None else status.phase
+    return EngineTarget(
+        target_id=f"engine/{row.name}",
+        deployment=row.name,
+        base_url=f"{engine_root}/engines/{row.name}",
+        model=spec.served_model_name,
+        phase=phase,
+        phase_detail=status.detail,
+        eta_s=_rounded_eta(status.eta_s),
+        price=spec.price,
+    )
+
+
+def _rounded_eta(eta_s: float | None) -> float | None:
+    return None if eta_s is None else float(math.ceil(eta_s / _ETA_STEP_S) * _ETA_STEP_S)
+
+
+def content_hash(keys: Sequence[KeyEntry], routes: Sequence[RouteEntry], signing_key_id: str) -> str:
+    """SHA-256 of all that a gateway would notice."""
+    content: dict[str, Any] = {
+        "keys": [key.model_dump(mode="json") for key in keys],
+        "routes": [route.model_dump(mode="json") for route in routes],
+        "signing_key_id": signing_key_id,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def signed_snapshot(row: StoredSnapshot) -> SignedSnapshot:
+    """The stored snapshot exactly as it was signed."""
+    return SignedSnapshot(payload=row.payload, signature=row.signature, key_id=row.key_id)

@@ -1,0 +1,1 @@
+"""Usage: what requests used and cost, read from the metrics store."""

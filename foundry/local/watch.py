@@ -1,0 +1,132 @@
+"""Watches what runs inside Ray: the gateway through its own endpoint, the deployments through the control API.
+
+Once a second while something is on its way, every fifteen seconds at rest. What it does not know: processes, or how deployments are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, TypeVar
+
+import msgspec
+
+from foundry.errors import UpstreamUnreachable
+from foundry.local.instance import Instance
+from foundry.local.probes import get
+from foundry.local.state import SETTLED, ServicePhase, ServiceState
+from foundry.local.supervisor import REST_S, Supervisor
+
+_BUSY_S: Final = 1.0
+_OK: Final = 200
+_PHASES: Final[dict[str, ServicePhase]] = {"ready": "ready", "degraded": "ready", "failed": "failed", "deleting": "stopping"}
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class _Status(msgspec.Struct):
+    phase: str
+    detail: str = ""
+    percent: float | None = None
+    last_log_line: str = ""
+
+
+class _Deployment(msgspec.Struct):
+    name: str
+    status: _Status
+
+
+class _Deployments(msgspec.Struct):
+    items: list[_Deployment]
+
+
+class _Gateway(msgspec.Struct):
+    status: str
+    message: str = ""
+
+
+class _Gateways(msgspec.Struct):
+    items: list[_Gateway]
+
+
+class _Cluster(msgspec.Struct):
+    name: str
+    snapshot_version: int | None = None
+
+
+class _Clusters(msgspec.Struct):
+    items: list[_Cluster]
+
+
+async def watch(supervisor: Supervisor) -> None:
+    """Until cancelled: keep `supervisor.watched` true to what the platform says about itself."""
+    supervisor.watch_settled = False
+    gateway = ServiceState(name="gateway", kind="gateway", detail="waiting for Ray and the control API", since=time.time())
+    supervisor.watched = [gateway]
+    for name in ("control-api", "ray"):
+        if name in supervisor.supervised:
+            await supervisor.supervised[name].settled.wait()
+    gateway.started_at = time.time()
+    _move(gateway, "starting", "OpenAI-compatible endpoint")
+    while True:
+        deployments = await asyncio.to_thread(_look, supervisor, gateway)
+        supervisor.watched = [gateway, *deployments]
+        settled = all(line.phase in SETTLED for line in supervisor.watched)
+        supervisor.watch_settled = settled
+        supervisor.tell()
+        await asyncio.sleep(REST_S if settled and supervisor.state.phase == "ready" else _BUSY_S)
+
+
+def _look(supervisor: Supervisor, gateway: ServiceState) -> list[ServiceState]:
+    instance = supervisor.instance
+    known = {line.name: line for line in supervisor.watched if line.kind == "deployment"}
+    _look_at_gateway(instance, gateway)
+    clusters = _ask(instance, "/v1/clusters", _Clusters)
+    if clusters and clusters.items:
+        supervisor.state.snapshot_version = clusters.items[0].snapshot_version
+    listed = _ask(instance, "/v1/deployments?limit=100", _Deployments)
+    if listed is None:  # the control API is away: what we know stays, and inference goes on
+        return list(known.values())
+    return [_deployment_line(known.get(item.name), item) for item in listed.items]
+
+
+def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceState:
+    if line is None:
+        line = ServiceState(name=item.name, kind="deployment", since=time.time(), started_at=time.time())
+    status = item.status
+    phase = _PHASES.get(status.phase, "starting")
+    detail = status.detail if status.phase == "ready" else f"{status.phase}: {status.detail}".removesuffix(": ")
+    _move(line, phase, detail)
+    line.percent, line.last_log_line = status.percent, status.last_log_line
+    return line
+
+
+def _look_at_gateway(instance: Instance, line: ServiceState) -> None:
+    try:
+        status, _body = get(instance.known_ports().serve, "/v1/models", instance.admin_key)
+    except UpstreamUnreachable:
+        status = 0
+    if status == _OK:
+        _move(line, "ready", "OpenAI-compatible endpoint")
+        return
+    told = _ask(instance, "/v1/gateways", _Gateways)
+    application = told.items[0] if told and told.items else None
+    answer = f"answers {status}" if status else "does not answer yet"
+    detail = f"{application.status}: {application.message}".removesuffix(": ") if application else answer
+    _move(line, "failed" if application and application.status == "failed" else "starting", detail)
+
+
+def _move(line: ServiceState, phase: ServicePhase, detail: str) -> None:
+    if line.phase != phase:
+        line.since = time.time()
+        if phase == "ready" and line.started_at and line.ready_after_s is None:
+            line.ready_after_s = round(time.time() - line.started_at, 1)
+    line.phase, line.detail = phase, detail
+
+
+def _ask(instance: Instance, path: str, kind: type[Answer]) -> Answer | None:
+    try:
+        status, body = get(instance.known_ports().control, path, instance.admin_key)
+    except UpstreamUnreachable:
+        return None
+    return msgspec.json.decode(body, type=kind) if status == _OK else None

@@ -1,0 +1,129 @@
+"""The Serve application of one deployment: `serve_apps.engine:build`, args `{"spec": DeploymentSpec}`.
+
+The replica is Serve's ingress itself: HAProxy reaches the engine's own OpenAI ASGI app in the replica directly, with no router
+or proxy process between. Starting order: resolve the model (pulling), start the engine (loading), one request through it (warming).
+Heavy imports (vLLM takes seconds of CPU) happen in the replica only, never in the task that builds the application.
+What it does not know: keys, routes, usage (the gateway does those); it demands the instance's engine token of every caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any, Protocol
+
+from ray import serve
+from starlette.types import ASGIApp
+
+import foundry.catalog as catalog
+from foundry.engines import ClusterResources, EngineConfig, render
+from foundry.engines.phases import PhaseReporter
+from foundry.errors import DeploymentSpecError, FoundryError
+from foundry.settings import load
+from foundry.types.deployment import DeploymentPhase, DeploymentSpec
+from serve_apps.engine_edge import EngineEdge, warm_up
+
+_LOGGER = logging.getLogger("ray.serve.foundry.engine")
+_TOKEN_SECRET = "engine.token"  # noqa: S105 (the name of the secret, not the secret)
+
+
+class EngineServer(Protocol):
+    """What a `ray.serve.llm` server gives us, whichever engine it runs."""
+
+    async def check_health(self) -> None:
+        """Raise when the engine is dead and the replica must be replaced."""
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        """The engine's own OpenAI app."""
+        ...
+
+
+async def _start_vllm(config: EngineConfig) -> EngineServer:
+    from serve_apps.vllm_server import start  # noqa: PLC0415 (imports vLLM)
+
+    return await start(config)
+
+
+async def _start_sglang(config: EngineConfig) -> EngineServer:
+    from serve_apps.sglang_server import start  # noqa: PLC0415 (imports SGLang)
+
+    return await start(config)
+
+
+_SERVERS = {"vllm": _start_vllm, "sglang": _start_sglang}
+
+
+@serve.ingress()
+class EngineReplica:
+    """One replica: an engine and the ASGI app in front of it."""
+
+    async def __init__(self, spec_json: str, config: EngineConfig) -> None:
+        spec = DeploymentSpec.model_validate_json(spec_json)
+        settings = load()
+        self._spec, self._token = spec, settings.secret(_TOKEN_SECRET)
+        replica = serve.get_replica_context().replica_id.unique_id
+        self._phases = PhaseReporter(settings.home, spec.name, replica)
+        try:
+            path = await self._pull(settings.home)
+            self._phases.report(DeploymentPhase.LOADING, f"{spec.engine} on {config.device}")
+            config.llm_config["model_loading_config"]["model_source"] = path
+            self._server = await _SERVERS[spec.engine](config)
+        except FoundryError as error:
+            self._phases.report(DeploymentPhase.FAILED, error.message)
+            raise
+        except (OSError, RuntimeError, ValueError, ImportError) as error:  # the engine's own words
+            self._phases.report(DeploymentPhase.FAILED, f"{type(error).__name__}: {error}")
+            raise
+
+    async def _pull(self, home: Any) -> str:
+        def show(step: catalog.PullProgress) -> None:
+            self._phases.report(DeploymentPhase.PULLING, step.line(), step.percent)
+
+        self._phases.report(DeploymentPhase.PULLING, self._spec.model)
+        model = await asyncio.to_thread(catalog.resolve, self._spec.model, home, show)
+        _LOGGER.info(json.dumps({"event": "model_resolved", "uri": model.resolved, "digest": model.digest}))
+        return str(model.path)
+
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve once the constructor is through; the replica is ready when this returns."""
+        app = await self._server.__serve_build_asgi_app__()
+        self._phases.report(DeploymentPhase.WARMING)
+        await warm_up(app, self._spec)
+        self._phases.report(DeploymentPhase.READY)
+        return EngineEdge(app, self._token)
+
+    async def check_health(self) -> None:
+        """Serve's periodic check: a dead engine raises, and Serve replaces the replica."""
+        await self._server.check_health()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_phases"):
+            self._phases.withdraw()
+
+
+def build(args: dict[str, Any]) -> serve.Application:  # Any: whatever JSON the Serve configuration holds
+    """The application of one deployment. Raises DeploymentSpecError when it cannot be run as written."""
+    raw = args.get("spec")
+    if raw is None:
+        raise DeploymentSpecError("serve_apps.engine:build needs args {'spec': DeploymentSpec}", param="spec")
+    spec = (
+        DeploymentSpec.model_validate_json(raw)
+        if isinstance(raw, str)
+        else DeploymentSpec.model_validate(raw)
+    )
+    config = render(spec, _cluster())
+    for decision in config.decisions:
+        _LOGGER.info(json.dumps({"event": "engine_choice", "deployment": spec.name, "choice": decision}))
+    deployment = serve.deployment(EngineReplica, **config.serve_options)
+    return deployment.bind(spec.model_dump_json(), config)
+
+
+def _cluster() -> ClusterResources | None:
+    import ray  # noqa: PLC0415
+
+    if not ray.is_initialized():
+        return None
+    offered = ray.cluster_resources()
+    fixed = load().gateway.cluster == "local"  # `foundry up`'s cluster is this machine and has no autoscaler
+    return ClusterResources(cpus=offered.get("CPU", 0.0), gpus=offered.get("GPU", 0.0), fixed_size=fixed)

@@ -1,0 +1,90 @@
+"""The edge of an engine replica, raw ASGI: the engine token, the path prefix, and the first request.
+
+What it does not know: Ray, engines, who calls (the gateway; every path but `/health` demands the token).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from foundry.errors import ProcessError
+from foundry.types.deployment import DeploymentSpec, Task
+
+_OPEN_PATHS = frozenset({"/health"})
+_WARM_UP_TIMEOUT_S = 300.0
+
+
+class EngineEdge:
+    """Passes to the engine's app what carries the token; answers 401 in OpenAI's shape to the rest."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. The engine's app sees paths as if it were mounted at the root."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope = _unmounted(scope)
+        if scope["path"] not in _OPEN_PATHS and not self._authorised(scope):
+            await _refuse(send)
+            return
+        await self._app(scope, receive, send)
+
+    def _authorised(self, scope: Scope) -> bool:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(given, self._expected)
+
+
+def _unmounted(scope: Scope) -> Scope:
+    """Serve leaves its route prefix in the path and names it in `root_path`: take it out of both."""
+    root = scope.get("root_path", "")
+    if not root:
+        return scope
+    path = scope["path"]
+    path = (path.removeprefix(root) or "/") if path == root or path.startswith(f"{root}/") else path
+    return {**scope, "root_path": "", "path": path, "raw_path": path.encode()}
+
+
+async def _refuse(send: Send) -> None:
+    error = {
+        "message": "this engine answers only to the platform's gateway: send the instance's engine token",
+        "type": "authentication_error",
+        "param": None,
+        "code": "invalid_api_key",
+    }
+    body = json.dumps({"error": error}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"www-authenticate", b"Bearer"),
+    ]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def warm_up(app: ASGIApp, spec: DeploymentSpec) -> None:
+    """One small request through the engine's own app, so that no caller pays for first-time work.
+
+    Raises ProcessError with the engine's words when it cannot answer: such a replica must not become ready.
+    """
+    body: dict[str, Any] = {"model": spec.served_model_name}
+    if spec.task is Task.EMBED:
+        path, body["input"] = "/v1/embeddings", "warm-up"
+    else:
+        path, body["prompt"], body["max_tokens"] = "/v1/completions", "warm-up", 2
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://engine", timeout=_WARM_UP_TIMEOUT_S
+    ) as client:
+        answer = await client.post(path, json=body)
+    if answer.status_code != httpx.codes.OK:
+        raise ProcessError(
+            f"{spec.engine} started but its first request to {path} failed with {answer.status_code}: {answer.text[:500]}"
+        )
