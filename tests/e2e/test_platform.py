@@ -346,12 +346,7 @@ def test_down_leaves_nothing_and_up_heals(
     supervisor.send_signal(signal.SIGKILL)
     start.down(platform.home)
     assert sweep.find(platform) == []
-    for port in {
-        platform.ports.serve,
-        platform.ports.control,
-        platform.ports.postgres,
-        platform.ports.metrics,
-    }:
+    for port in platform.known_ports().named().values():
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
     assert not platform.temp_dir.exists()
