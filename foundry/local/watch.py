@@ -112,7 +112,7 @@ def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceSta
 
 def _look_at_gateway(instance: Instance, line: ServiceState) -> None:
     try:
-        status, _body = get(instance.known_ports().serve, "/v1/models", instance.admin_key)
+        status, _body = get(instance.known_ports().serve, "/healthz")
     except UpstreamUnreachable:
         status = 0
     if status == _OK:
