@@ -66,6 +66,7 @@ class Gateway:
             gateway=gateway_id,
             max_body_bytes=gateway.max_body_bytes,
             body_timeout_s=gateway.body_timeout_s,
+            sends_request_id=sends_request_id,
         )
         self._running = AsyncExitStack()
 
