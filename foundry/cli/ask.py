@@ -32,7 +32,7 @@ def chat(
     home: HomeOption = DEFAULT_HOME,
     model: Annotated[str | None, typer.Option(help="Route to ask; default: the first chat route.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 for the most likely answer.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0: always the most likely answer.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens.")] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Wait for the whole answer.")] = False,
 ) -> None:
