@@ -9,12 +9,13 @@ What it does not know: keys, routes, usage (the gateway does those); it demands 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray
+import structlog
 from ray import serve
+from ray.serve import Application, Deployment
 from starlette.types import ASGIApp
 
 from foundry import catalog
@@ -22,11 +23,12 @@ from foundry.engines import ClusterResources, EngineConfig, render
 from foundry.engines.phases import PhaseReporter
 from foundry.errors import DeploymentSpecError, FoundryError
 from foundry.settings import load
+from foundry.telemetry import configure
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
 from serve_apps import core_forkserver
 from serve_apps.engine_edge import EngineEdge, warm_up
 
-_LOGGER = logging.getLogger("ray.serve.foundry.engine")
+log = structlog.get_logger(__name__)
 _TOKEN_SECRET = "engine.token"  # noqa: S105 (the name of the secret, not the secret)
 
 
@@ -56,13 +58,14 @@ async def _start_sglang(config: EngineConfig) -> EngineServer:
 _SERVERS = {"vllm": _start_vllm, "sglang": _start_sglang}
 
 
-@serve.ingress()
+@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]  (Ray annotates it as Callable)
 class EngineReplica:
     """One replica: an engine and the ASGI app in front of it."""
 
     async def __init__(self, spec_json: str, config: EngineConfig) -> None:
         spec = DeploymentSpec.model_validate_json(spec_json)
         settings = load()
+        configure(f"engine/{spec.name}", settings.log_level)
         self._spec, self._token = spec, settings.secret(_TOKEN_SECRET)
         replica = serve.get_replica_context().replica_id.unique_id
         self._phases = PhaseReporter(settings.home, spec.name, replica)
@@ -86,7 +89,7 @@ class EngineReplica:
 
         self._phases.report(DeploymentPhase.PULLING, self._spec.model)
         model = await asyncio.to_thread(catalog.resolve, self._spec.model, home, show)
-        _LOGGER.info(json.dumps({"event": "model_resolved", "uri": model.resolved, "digest": model.digest}))
+        log.info("model_resolved", uri=model.resolved, digest=model.digest)
         return str(model.path)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -110,7 +113,7 @@ class EngineReplica:
             self._phases.withdraw()
 
 
-def build(args: dict[str, Any]) -> serve.Application:  # Any: whatever JSON the Serve configuration holds
+def build(args: dict[str, Any]) -> Application:  # Any: whatever JSON the Serve configuration holds
     """The application of one deployment. Raises DeploymentSpecError when it cannot be run as written."""
     raw = args.get("spec")
     if raw is None:
@@ -122,14 +125,13 @@ def build(args: dict[str, Any]) -> serve.Application:  # Any: whatever JSON the 
     )
     config = render(spec, _cluster())
     for decision in config.decisions:
-        _LOGGER.info(json.dumps({"event": "engine_choice", "deployment": spec.name, "choice": decision}))
-    deployment = serve.deployment(EngineReplica, **config.serve_options)
+        log.info("engine_choice", deployment=spec.name, choice=decision)
+    configure("serve", load().log_level)
+    deployment: Deployment = serve.deployment(EngineReplica, **config.serve_options)
     return deployment.bind(spec.model_dump_json(), config)
 
 
 def _cluster() -> ClusterResources | None:
-    import ray  # noqa: PLC0415
-
     if not ray.is_initialized():
         return None
     offered = ray.cluster_resources()

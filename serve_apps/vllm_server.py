@@ -11,10 +11,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import vllm.v1.engine.utils
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
+from vllm.v1.engine import utils as launcher
 
 from foundry.engines import EngineConfig
 from serve_apps.core_forkserver import context
@@ -38,7 +38,9 @@ class CpuEngine(Engine):
 
     async def start(self) -> None:
         """Start it without the Ray task that would fetch the model: the catalog has, and the task imports vLLM again."""
-        self.llm_config.get_or_create_callback().ctx.run_init_node = False
+        callback = self.llm_config.get_or_create_callback()
+        if callback is not None:
+            callback.ctx.run_init_node = False
         await super().start()
 
     def _prepare_engine_config(self, callback_ctx: Any) -> Any:  # Any: Ray's and vLLM's types, passed through
@@ -65,12 +67,13 @@ def _core_from_forkserver() -> Generator[None]:
     """Inside, vLLM starts its core through the fork server. It has no option for it: fork and spawn are all it knows, and
     inside a Ray actor only spawn (fork would copy Ray's threads' locks).
     """
-    original = vllm.v1.engine.utils.get_mp_context
-    vllm.v1.engine.utils.get_mp_context = context
+    name = "get_mp_context"
+    original = getattr(launcher, name)
+    setattr(launcher, name, context)
     try:
         yield
     finally:
-        vllm.v1.engine.utils.get_mp_context = original
+        setattr(launcher, name, original)
 
 
 async def start(config: EngineConfig) -> EngineServer:
