@@ -7,6 +7,7 @@ SIGTERM or SIGINT: stop accepting, end long polls, finish requests, stop the bac
 
 from __future__ import annotations
 
+import signal
 import sys
 from types import FrameType
 
@@ -32,7 +33,9 @@ class Server(uvicorn.Server):
         """A signal arrived; runs in the loop's thread between two byte codes."""
         self._runtime.stopping.set()
         self._runtime.changes.fire_all()
-        super().handle_exit(sig, frame)
+        # Not super(): it would raise the signal once more after the clean end, and the status would not be 0.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def main() -> int:

@@ -92,11 +92,15 @@ def _on_task_end(task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def _background(runtime: Runtime, *, reconcile: bool) -> AsyncGenerator[None]:
+async def _background(runtime: Runtime, usage: UsageReader, *, reconcile: bool) -> AsyncGenerator[None]:
     """Run the background tasks for as long as the block lasts; they are cancelled and awaited at its end."""
     cluster = runtime.settings.gateway.cluster
     reconciler = Reconciler(runtime, cluster) if reconcile else None
-    work = {"changes": runtime.changes.listen(), "publisher": snapshots.keep_published(runtime, cluster)}
+    work = {
+        "changes": runtime.changes.listen(),
+        "publisher": snapshots.keep_published(runtime, cluster),
+        "metrics-migration": usage.migrate(),
+    }
     if reconciler is not None:
         work["reconciler"] = reconciler.run()
     tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
@@ -122,7 +126,7 @@ def create_app(settings: Settings, *, reconcile: bool = True) -> FastAPI:
         await _wait_for_database(runtime)
         await asyncio.to_thread(upgrade, runtime.database.url)
         await bootstrap(runtime)
-        async with _background(runtime, reconcile=reconcile):
+        async with _background(runtime, usage, reconcile=reconcile):
             yield
         await usage.close()
         await runtime.database.close()

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray import serve
 from starlette.types import ASGIApp
 
-import foundry.catalog as catalog
+from foundry import catalog
 from foundry.engines import ClusterResources, EngineConfig, render
 from foundry.engines.phases import PhaseReporter
 from foundry.errors import DeploymentSpecError, FoundryError
 from foundry.settings import load
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
+from serve_apps import core_forkserver
 from serve_apps.engine_edge import EngineEdge, warm_up
 
 _LOGGER = logging.getLogger("ray.serve.foundry.engine")
@@ -64,6 +66,8 @@ class EngineReplica:
         self._spec, self._token = spec, settings.secret(_TOKEN_SECRET)
         replica = serve.get_replica_context().replica_id.unique_id
         self._phases = PhaseReporter(settings.home, spec.name, replica)
+        if spec.engine == "vllm" and config.device == "cpu":
+            core_forkserver.warm()
         try:
             path = await self._pull(settings.home)
             self._phases.report(DeploymentPhase.LOADING, f"{spec.engine} on {config.device}")
@@ -76,7 +80,7 @@ class EngineReplica:
             self._phases.report(DeploymentPhase.FAILED, f"{type(error).__name__}: {error}")
             raise
 
-    async def _pull(self, home: Any) -> str:
+    async def _pull(self, home: Path) -> str:
         def show(step: catalog.PullProgress) -> None:
             self._phases.report(DeploymentPhase.PULLING, step.line(), step.percent)
 
@@ -97,7 +101,11 @@ class EngineReplica:
         """Serve's periodic check: a dead engine raises, and Serve replaces the replica."""
         await self._server.check_health()
 
-    def __del__(self) -> None:
+    async def __del__(self) -> None:
+        """Called by Serve when the replica is told to stop."""
+        server = getattr(self, "_server", None)
+        if server is not None and server.engine is not None:
+            await server.engine.shutdown()
         if hasattr(self, "_phases"):
             self._phases.withdraw()
 

@@ -1,10 +1,11 @@
-"""The edge of an engine replica, raw ASGI: the engine token, the path prefix, and the first request.
+"""The edge of an engine replica, raw ASGI: the engine token, the path prefix, clients that leave, the first request.
 
 What it does not know: Ray, engines, who calls (the gateway; every path but `/health` demands the token).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from typing import Any
@@ -17,6 +18,8 @@ from foundry.types.deployment import DeploymentSpec, Task
 
 _OPEN_PATHS = frozenset({"/health"})
 _WARM_UP_TIMEOUT_S = 300.0
+_ABORT_GRACE_S = 5.0
+"""How long the engine's app may take to notice that its client left, before it is cancelled."""
 
 
 class EngineEdge:
@@ -35,11 +38,30 @@ class EngineEdge:
         if scope["path"] not in _OPEN_PATHS and not self._authorised(scope):
             await _refuse(send)
             return
-        await self._app(scope, receive, send)
+        await _outlast_cancellation(asyncio.create_task(_run(self._app, scope, receive, send)))
 
     def _authorised(self, scope: Scope) -> bool:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         return hmac.compare_digest(given, self._expected)
+
+
+async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
+
+
+async def _outlast_cancellation(task: asyncio.Task[None]) -> None:
+    """Await the engine's app without passing on a cancellation at once.
+
+    When a client leaves, Serve cancels the request. vLLM's handlers of unstreamed requests lose their inner task then and generate
+    to the end for nobody; they do stop when they receive `http.disconnect`, which is already on its way to them.
+    """
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait({task}, timeout=_ABORT_GRACE_S)
+        task.cancel()
+        raise
 
 
 def _unmounted(scope: Scope) -> Scope:

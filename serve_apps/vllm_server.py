@@ -1,61 +1,81 @@
 """Starts vLLM inside a replica, through `ray.serve.llm`'s own server and engine.
 
-What it does not know: tokens, phases, model sources.
+On a GPU everything is Ray's and vLLM's default. On a CPU start-up costs half the CPU time (docs/engines.md): no extra Ray
+process imports vLLM, a single worker stays in the engine core's process, and the core is forked from a fork server that
+has imported vLLM meanwhile. What it does not know: tokens, phases, model sources. Importing it imports vLLM.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import vllm.v1.engine.utils
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
 
 from foundry.engines import EngineConfig
+from serve_apps.core_forkserver import context
 
 if TYPE_CHECKING:
     from serve_apps.engine import EngineServer
 
 
-@contextmanager
-def _start_method(method):
-    import vllm.v1.engine.utils as u
+class Engine(VLLMEngine):
+    """`ray.serve.llm`'s vLLM engine, with an end."""
 
-    original = u.get_mp_context
-    ctx = multiprocessing.get_context(method)
-    if method == "forkserver":
-        ctx.set_forkserver_preload(
-            ["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "vllm.v1.executor.uniproc_executor"]
-        )
-    u.get_mp_context = lambda: ctx
+    async def shutdown(self) -> None:
+        """Stop the engine core: upstream leaves it to the death of the replica's process."""
+        await super().shutdown()
+        if self._engine_client is not None:
+            self._engine_client.shutdown()
+
+
+class CpuEngine(Engine):
+    """The same on a CPU."""
+
+    async def start(self) -> None:
+        """Start it without the Ray task that would fetch the model: the catalog has, and the task imports vLLM again."""
+        self.llm_config.get_or_create_callback().ctx.run_init_node = False
+        await super().start()
+
+    def _prepare_engine_config(self, callback_ctx: Any) -> Any:  # Any: Ray's and vLLM's types, passed through
+        engine_args, frontend_args, config = super()._prepare_engine_config(callback_ctx)
+        if config.parallel_config.world_size == 1:
+            config.parallel_config.distributed_executor_backend = "uni"
+        return engine_args, frontend_args, config
+
+    def _start_async_llm_engine(self, *args: Any, **kwargs: Any) -> Any:  # Any: as above
+        with _core_from_forkserver():
+            return super()._start_async_llm_engine(*args, **kwargs)
+
+
+class Server(LLMServer):
+    """`ray.serve.llm`'s server without its telemetry actor, one more process that imports `ray.llm`."""
+
+    async def _start_engine(self) -> None:
+        if self.engine is not None:
+            await self.engine.start()
+
+
+@contextmanager
+def _core_from_forkserver() -> Generator[None]:
+    """Inside, vLLM starts its core through the fork server. It has no option for it: fork and spawn are all it knows, and
+    inside a Ray actor only spawn (fork would copy Ray's threads' locks).
+    """
+    original = vllm.v1.engine.utils.get_mp_context
+    vllm.v1.engine.utils.get_mp_context = context
     try:
         yield
     finally:
-        u.get_mp_context = original
-
-
-class CpuVllmEngine(VLLMEngine):
-    """vLLM on a CPU with one worker"""
-
-    def _prepare_engine_config(self, callback_ctx):
-        args, frontend, config = super()._prepare_engine_config(callback_ctx)
-        if os.environ.get("X_UNI", "1") == "1":
-            config.parallel_config.distributed_executor_backend = "uni"
-        return args, frontend, config
-
-    def _start_async_llm_engine(self, *a, **k):
-        with _start_method(os.environ.get("X_METHOD", "spawn")):
-            return super()._start_async_llm_engine(*a, **k)
+        vllm.v1.engine.utils.get_mp_context = original
 
 
 async def start(config: EngineConfig) -> EngineServer:
-    """A started server; `config` names the model folder."""
-    llm_config = LLMConfig(**config.llm_config)
-    server = LLMServer.sync_init(llm_config, engine_cls=CpuVllmEngine if config.device == "cpu" else None)
-    if config.device == "cpu" and os.environ.get("X_NODE", "0") == "0":
-        llm_config.get_or_create_callback().ctx.run_init_node = False
+    """A started server; `config` names the model folder. Raises RuntimeError with vLLM's words when it cannot start."""
+    engine_cls = CpuEngine if config.device == "cpu" else Engine
+    server = Server.sync_init(LLMConfig(**config.llm_config), engine_cls=engine_cls)
     await server.start()
     return server

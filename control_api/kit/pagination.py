@@ -33,7 +33,9 @@ class Window:
 
 def parse_cursor(cursor: str) -> str:
     """The id inside. Raises InvalidParameter."""
-    refusal = InvalidParameter("the cursor is not one that this API gave out: start without it", param="cursor")
+    refusal = InvalidParameter(
+        "the cursor is not one that this API gave out: start without it", param="cursor"
+    )
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         text = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")

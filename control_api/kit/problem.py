@@ -120,7 +120,9 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
             Conflict("another request changed the same object: read it again and retry"), _request_id(request)
         )
     if isinstance(error, DataError):
-        refusal = InvalidParameter("a value cannot be stored: it holds a NUL character or a number out of range")
+        refusal = InvalidParameter(
+            "a value cannot be stored: it holds a NUL character or a number out of range"
+        )
         return problem_response(refusal, _request_id(request))
     log.warning("database_unavailable", error=str(error))
     failure = Unavailable("the database does not answer: retry shortly", retry_after_s=_DATABASE_RETRY_S)

@@ -1,6 +1,6 @@
 """Usage records from the metrics store, over one connection pool that is opened at the first question.
 
-What it does not know: HTTP, ClickHouse's SQL (`foundry/metrics/queries.py`). A store that is down is a 503, never a
+It also migrates the store's tables. What it does not know: HTTP, ClickHouse's SQL (`foundry/metrics/queries.py`). A store that is down is a 503, never a
 reason for the API not to start.
 """
 
@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from pydantic import JsonValue
 
 from control_api.usage.schemas import UsageFilter, record_json
+from foundry.errors import FoundryError
 from foundry.metrics.queries import list_usage
 from foundry.metrics.store import Store
 from foundry.settings import Settings
+
+log = structlog.get_logger(__name__)
+_RETRY_S = (0.5, 15.0)
+"""First and longest pause between two attempts to migrate the store."""
 
 
 class UsageReader:
@@ -36,6 +42,19 @@ class UsageReader:
             request_id=wanted.request_id,
         )
         return [record_json(row) for row in rows]
+
+    async def migrate(self) -> None:
+        """Bring the store's tables up to date, however long it takes the store to come up."""
+        wait_s = _RETRY_S[0]
+        while True:
+            try:
+                await (await self._connected()).migrate()
+            except FoundryError as error:
+                log.warning("metrics_migration_waits", reason=error.message, retry_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _RETRY_S[1])
+            else:
+                return
 
     async def close(self) -> None:
         """Close the connections."""

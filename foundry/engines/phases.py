@@ -38,7 +38,7 @@ class ReplicaPhase(BaseModel):
     percent: float | None = None
     """Of the phase, when it can be known."""
     eta_s: float | None = None
-    """Seconds until ready from `updated_at`, taken from how long the last start on this home took; None: first start."""
+    """Seconds until ready from `updated_at`, as the last start took them; None: this is the first start."""
     node: str
     """Host name of the machine that it runs on."""
     pid: int
@@ -57,6 +57,10 @@ class PhaseReporter:
         self._started, self._started_at = time.monotonic(), datetime.now(UTC)
         self._phase: DeploymentPhase | None = None
         self._expected_s = _read_expected(self._folder / _EXPECTED)
+        for path in self._folder.glob("*.json"):  # what killed replicas of this machine left
+            state = None if path.name == _EXPECTED else _parse(path)
+            if state is not None and not _may_live(state):
+                path.unlink(missing_ok=True)
 
     def report(self, phase: DeploymentPhase, detail: str = "", percent: float | None = None) -> None:
         """Say where the replica stands now."""

@@ -41,6 +41,8 @@ _OWNED = {
     "host": "nothing: Serve binds the replica",
     "port": "nothing: Serve binds the replica",
 }
+_CPU_KV_CACHE_BYTES = 1024**3
+"""KV cache on a CPU when the deployment names none: memory is shared with everything else on the machine."""
 _TEMPLATE_SCHEME = "foundry:"
 """`engine_args.chat_template = "foundry:NAME"` names a template in `templates/`; its text travels with the spec."""
 
@@ -86,17 +88,26 @@ def _arguments(spec: DeploymentSpec) -> dict[str, JsonValue]:
 
 def _cpu_arguments(spec: DeploymentSpec) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
     """Choices for machines without a GPU, and their reasons."""
+    arguments: dict[str, JsonValue] = {}
+    reasons: list[str] = []
+    if spec.kv_cache_memory_bytes is None:
+        arguments["kv_cache_memory_bytes"] = _CPU_KV_CACHE_BYTES
+        reasons.append(
+            f"kv_cache_memory_bytes={_CPU_KV_CACHE_BYTES}: vLLM would take 92% of this machine's memory; set it in the deployment"
+        )
     if spec.pipeline_parallel_size == 1:
-        return {"enforce_eager": True}, ("enforce_eager: compiling takes minutes on a CPU (docs/engines.md)",)
+        arguments["enforce_eager"] = True
+        reasons.append("enforce_eager: compiling takes minutes on a CPU (docs/engines.md)")
+        return arguments, tuple(reasons)
     if spec.engine_args.get("enforce_eager"):
         raise DeploymentSpecError(
             "engine_args.enforce_eager cannot be used with pipeline_parallel_size > 1 on a CPU: leave it out",
             param="engine_args.enforce_eager",
         )
-    # The CPU worker hands intermediate tensors between stages only from a traced model; `eager` traces, compiles nothing.
-    return {"compilation_config": {"mode": 2, "backend": "eager"}}, (
-        "traced, not compiled: pipeline stages on a CPU",
-    )
+    # The CPU worker hands tensors between stages only from a traced model; the `eager` backend compiles nothing.
+    arguments["compilation_config"] = {"mode": 2, "backend": "eager"}
+    reasons.append("compilation_config: pipeline stages on a CPU need a traced model")
+    return arguments, tuple(reasons)
 
 
 def _environment(spec: DeploymentSpec, device: Device) -> dict[str, str]:

@@ -94,6 +94,16 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
         return self.block + 11
 
     @property
+    def fallback_http(self) -> int:
+        """Serve's fallback proxy behind HAProxy, HTTP."""
+        return self.block + 12
+
+    @property
+    def fallback_grpc(self) -> int:
+        """Serve's fallback proxy behind HAProxy, gRPC."""
+        return self.block + 13
+
+    @property
     def ingress(self) -> range:
         """HTTP ports of Serve's replicas (direct ingress)."""
         return range(self.block + 20, self.block + 120)
@@ -112,7 +122,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
         """The single ports by name, as `foundry status` shows them."""
         names = (
             "serve control dashboard postgres metrics gcs agent_http agent_grpc runtime_env node_manager"
-            " object_manager ray_metrics dashboard_metrics haproxy_metrics haproxy_stats"
+            " object_manager ray_metrics dashboard_metrics haproxy_metrics haproxy_stats fallback_http fallback_grpc"
         )
         return {name: int(getattr(self, name)) for name in names.split()}
 
@@ -155,11 +165,6 @@ class Layout(msgspec.Struct, frozen=True):
     def registered_file(self) -> Path:
         """Marker: the default deployments were registered once; what the user did since then stays."""
         return self.home / "registered.json"
-
-    @property
-    def pulled_file(self) -> Path:
-        """Model sources that were fetched and converted."""
-        return self.home / "pulled.json"
 
     @property
     def secrets(self) -> Path:
@@ -241,7 +246,9 @@ class Instance(Remembered, frozen=True, kw_only=True):
     def save(self) -> None:
         """Write `instance.json`, atomically."""
         remembered = Remembered(id=self.id, created_at=self.created_at, ports=self.ports)
-        write_atomically(self.layout.instance_file, msgspec.json.format(msgspec.json.encode(remembered), indent=2))
+        write_atomically(
+            self.layout.instance_file, msgspec.json.format(msgspec.json.encode(remembered), indent=2)
+        )
 
 
 def load(home: Path) -> Instance | None:
@@ -267,4 +274,3 @@ def load_or_create(home: Path) -> Instance:
         found.save()
     found.layout.make()
     return found
-

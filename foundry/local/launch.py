@@ -4,7 +4,7 @@ Sets the parent-death signal (SIGTERM, so that the program can end in order) and
 threads, no process in between. Standard library only, because each child pays its import. It must run in the process's first
 thread's child: the signal follows the thread that forked.
 
-Run: `python -I -S launch.py PARENT_PID PROGRAM [ARGUMENT ...]`
+Run: `python -I -S launch.py PARENT_PID NICENESS PROGRAM [ARGUMENT ...]`
 """
 
 import ctypes
@@ -22,7 +22,8 @@ def main() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(f"the supervisor (pid {parent}) died before its child started")
-    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - an argument list, and no shell is wanted
+    os.nice(int(sys.argv[2]))
+    os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606 - an argument list, and no shell is wanted
 
 
 if __name__ == "__main__":

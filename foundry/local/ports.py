@@ -73,8 +73,12 @@ def find(instance_id: str, remembered: Ports | None, claims: PortClaims) -> tupl
             reasons.append(f"{name}: port {before or well_known} is taken, using {chosen[name]}")
     block = _find_block(instance_id, remembered.block if remembered else None, claims)
     if remembered and block != remembered.block:
-        reasons.append(f"ports {remembered.block}-{remembered.block + BLOCK_SIZE - 1} are taken, using {block} and up")
-    return Ports(serve=chosen["serve"], control=chosen["control"], dashboard=chosen["dashboard"], block=block), reasons
+        reasons.append(
+            f"ports {remembered.block}-{remembered.block + BLOCK_SIZE - 1} are taken, using {block} and up"
+        )
+    return Ports(
+        serve=chosen["serve"], control=chosen["control"], dashboard=chosen["dashboard"], block=block
+    ), reasons
 
 
 def _first(name: str, candidates: Iterable[int], claims: PortClaims) -> int:
@@ -83,7 +87,9 @@ def _first(name: str, candidates: Iterable[int], claims: PortClaims) -> int:
             if is_free(port):
                 return port
             claims.release(port)
-    raise ConfigurationError(f"no free port for {name!r}: the {_TRIES} from {_WELL_KNOWN[name]} up are taken; free one of them")
+    raise ConfigurationError(
+        f"no free port for {name!r}: the {_TRIES} from {_WELL_KNOWN[name]} up are taken; free one of them"
+    )
 
 
 def _find_block(instance_id: str, remembered: int | None, claims: PortClaims) -> int:

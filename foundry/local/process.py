@@ -32,13 +32,15 @@ class Child:
         """Where this start's output begins in `log`."""
 
     @classmethod
-    async def start(cls, command: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
+    async def start(
+        cls, command: Sequence[str], env: Mapping[str, str], log: Path, *, niceness: int = 0
+    ) -> Child:
         """Start `command` with exactly `env`; it gets SIGTERM when this process dies. Call from the main thread."""
         rotate(log)
         with log.open("ab") as output:
             offset = output.tell()
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), *command),
+                *(sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), str(niceness), *command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -63,7 +65,12 @@ class Child:
         return await self._process.wait()
 
     def last_line(self) -> str:
-        """The last line it said, over all starts."""
+        """The last line that this start said; empty when it said nothing yet."""
+        try:
+            if self.log.stat().st_size <= self.log_offset:
+                return ""
+        except OSError:
+            return ""
         lines = tail(self.log, 1, window_bytes=4096)
         return lines[0] if lines else ""
 

@@ -18,9 +18,13 @@ from foundry.local.instance import ID_VARIABLE, LOOPBACK, SERVICE_VARIABLE, Inst
 from foundry.local.probes import HttpProbe, LogProbe, Probe
 from foundry.settings import environment
 
-
 _NOT_INHERITED = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"})
 """Variables that would tie our Ray to another one on this machine."""
+
+_PULL_NICENESS = 5
+"""Converting weights keeps both cores busy; Ray's start gives up when its agents need longer than it waits."""
+_RAY_SITE = Path(__file__).with_name("ray_site")
+"""Makes Ray's processes import `ray_site/sitecustomize.py`."""
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """What it is, for a person."""
     stop_after: tuple[str, ...] = ()
     """Services that must have ended before this one is asked to."""
+    niceness: int = 0
+    """Added to the scheduling priority: above 0 for work that must not slow the others' start."""
     stop_timeout_s: float = 15.0
     """Patience between SIGTERM and SIGKILL."""
 
@@ -93,13 +99,17 @@ def ray_authentication(instance: Instance) -> dict[str, str]:
 
 def ray_environment(instance: Instance) -> dict[str, str]:
     """Ray's and Serve's switches. Everything descended from the head node inherits them."""
-    ports, folder = instance.known_ports(), instance.temp_dir / "h"  # HAProxy takes socket paths of 97 bytes; Ray adds 57
+    ports, folder = (
+        instance.known_ports(),
+        instance.temp_dir / "h",
+    )  # HAProxy takes socket paths of 97 bytes; Ray adds 57
     return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node's address stays 127.0.0.1: every listener is on loopback
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_enable_worker_prestart": "0",  # idle workers cost a CPU second each, and Serve starts its own
         "RAY_prestart_worker_first_driver": "0",
-        "RAY_DEDUP_LOGS": "0",
+        "RAY_agent_register_timeout_ms": "120000",  # two busy cores need longer than 30 s
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # one node: there is nobody to hand requests over to
         "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -117,6 +127,8 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports.fallback_grpc),
         "VLLM_HOST_IP": LOOPBACK,  # engines' own channels (torch rendezvous, gloo) stay on loopback too
         "GLOO_SOCKET_IFNAME": "lo",
     }
@@ -159,7 +171,7 @@ def table(instance: Instance, wanted: Wanted) -> list[Service]:
         Service(
             name="ray",
             command=python("foundry.local.ray_head", "--home", home),
-            env=env("ray", ray_environment(instance)),
+            env=env("ray", {**ray_environment(instance), "PYTHONPATH": f"{_RAY_SITE}:{base['PYTHONPATH']}"}),
             probe=HttpProbe(ports.dashboard, "/api/serve/applications/", ray_token),
             detail="Ray head node and dashboard",
             stop_after=("control-api",),
@@ -190,7 +202,9 @@ def table(instance: Instance, wanted: Wanted) -> list[Service]:
     return rows
 
 
-def _pulls(wanted: Wanted, env: Callable[[str], Mapping[str, str]], python: Callable[..., list[str]], home: str) -> list[Service]:
+def _pulls(
+    wanted: Wanted, env: Callable[[str], Mapping[str, str]], python: Callable[..., list[str]], home: str
+) -> list[Service]:
     """One download after the other: they share two cores with everything else."""
     rows: list[Service] = []
     for number, uri in enumerate(wanted.pull):
@@ -203,6 +217,7 @@ def _pulls(wanted: Wanted, env: Callable[[str], Mapping[str, str]], python: Call
                 env=env(name),
                 needs=(rows[-1].name,) if rows else (),
                 detail=uri,
+                niceness=_PULL_NICENESS,
             )
         )
     return rows

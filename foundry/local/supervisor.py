@@ -11,6 +11,7 @@ Run: `python -m foundry.local.supervisor --home DIR [--no-models] [--model URI .
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,8 @@ HEALTHY_AFTER_S = 60.0
 GIVEN_UP_AFTER = 3
 """Failures before its first answer, after which a service counts as failed. It is still tried again, at the longest back-off."""
 PROBE_INTERVAL_S = 0.2
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
+"""How a task tells its progress: the last line that it wrote has a percentage."""
 REST_S = 15.0
 """Time between two looks while nothing happens."""
 
@@ -36,7 +39,9 @@ class Supervised:
 
     def __init__(self, service: Service, tell: Callable[[], None]) -> None:
         self.service = service
-        self.state = ServiceState(name=service.name, kind=service.kind, detail=service.detail, since=time.time())
+        self.state = ServiceState(
+            name=service.name, kind=service.kind, detail=service.detail, since=time.time()
+        )
         self.settled = asyncio.Event()
         """Set while it is ready (or done)."""
         self.ended = asyncio.Event()
@@ -67,7 +72,7 @@ class Supervised:
             if self.service.kind == "task" and status == 0:
                 self.enter("done")
                 return
-            delay_s = self._failed(status, healthy_s)
+            delay_s = self.failed(status, healthy_s)
             await asyncio.to_thread(self._end_leftovers, instance)
             await asyncio.sleep(delay_s)
 
@@ -77,7 +82,8 @@ class Supervised:
         began = self.state.started_at if self._failures == 0 and self.state.started_at else time.time()
         self.state.started_at, self.state.retry_at = began, None
         log = instance.layout.log(self.service.name)
-        self.child = child = await Child.start(self.service.command, self.service.env, log)
+        service = self.service
+        self.child = child = await Child.start(service.command, service.env, log, niceness=service.niceness)
         self.state.pid = child.pid
         self._tell()
         probing = asyncio.create_task(self._until_ready(child))
@@ -102,16 +108,20 @@ class Supervised:
             await child.wait()
             return
         probe = self.service.probe
-        while probe is not None and not await asyncio.to_thread(probe.ready, child.log, child.log_offset):
+        while probe is not None:
+            if await asyncio.to_thread(probe.ready, child.log, child.log_offset):
+                return
             await asyncio.sleep(PROBE_INTERVAL_S)
 
-    def _failed(self, status: int, healthy_s: float) -> float:
+    def failed(self, status: int, healthy_s: float) -> float:
         """Note the end; seconds until the next try."""
         self._failures = 1 if healthy_s >= HEALTHY_AFTER_S else self._failures + 1
         self.state.restarts += 1
         never_ready = self.state.ready_after_s is None
         given_up = never_ready and self._failures >= GIVEN_UP_AFTER
-        delay_s = BACKOFF_MOST_S if given_up else min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** (self._failures - 1))
+        delay_s = (
+            BACKOFF_MOST_S if given_up else min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** (self._failures - 1))
+        )
         self.state.retry_at = time.time() + delay_s
         self.enter("failed" if given_up else "backoff", f"{ended(status)}; tried again in {delay_s:g} s")
         return delay_s
@@ -194,7 +204,9 @@ class Supervisor:
     def _refresh(self) -> None:
         for one in self.supervised.values():
             if one.child is not None and not one.settled.is_set():
-                one.state.last_log_line = one.child.last_line()
+                one.state.last_log_line = line = one.child.last_line()
+                found = _PERCENT.search(line) if one.service.kind == "task" else None
+                one.state.percent = min(100.0, float(found[1])) if found else None
         if self.state.phase == "stopping":
             return
         lines = [*(one.state for one in self.supervised.values()), *self.watched]

@@ -19,7 +19,12 @@ from foundry.local.supervisor import REST_S, Supervisor
 
 _BUSY_S: Final = 1.0
 _OK: Final = 200
-_PHASES: Final[dict[str, ServicePhase]] = {"ready": "ready", "degraded": "ready", "failed": "failed", "deleting": "stopping"}
+_PHASES: Final[dict[str, ServicePhase]] = {
+    "ready": "ready",
+    "degraded": "ready",
+    "failed": "failed",
+    "deleting": "stopping",
+}
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -61,7 +66,9 @@ class _Clusters(msgspec.Struct):
 async def watch(supervisor: Supervisor) -> None:
     """Until cancelled: keep `supervisor.watched` true to what the platform says about itself."""
     supervisor.watch_settled = False
-    gateway = ServiceState(name="gateway", kind="gateway", detail="waiting for Ray and the control API", since=time.time())
+    gateway = ServiceState(
+        name="gateway", kind="gateway", detail="waiting for Ray and the control API", since=time.time()
+    )
     supervisor.watched = [gateway]
     for name in ("control-api", "ray"):
         if name in supervisor.supervised:
@@ -95,7 +102,9 @@ def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceSta
         line = ServiceState(name=item.name, kind="deployment", since=time.time(), started_at=time.time())
     status = item.status
     phase = _PHASES.get(status.phase, "starting")
-    detail = status.detail if status.phase == "ready" else f"{status.phase}: {status.detail}".removesuffix(": ")
+    detail = (
+        status.detail if status.phase == "ready" else f"{status.phase}: {status.detail}".removesuffix(": ")
+    )
     _move(line, phase, detail)
     line.percent, line.last_log_line = status.percent, status.last_log_line
     return line
@@ -103,7 +112,7 @@ def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceSta
 
 def _look_at_gateway(instance: Instance, line: ServiceState) -> None:
     try:
-        status, _body = get(instance.known_ports().serve, "/v1/models", instance.admin_key)
+        status, _body = get(instance.known_ports().serve, "/healthz")
     except UpstreamUnreachable:
         status = 0
     if status == _OK:

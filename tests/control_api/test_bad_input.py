@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -53,7 +54,9 @@ PROVIDER = {"kind": "provider", "provider": "openai", "model": "gpt"}
 )
 async def test_problem(shared_api: Api, method: str, path: str, body: Any, status: int, code: str) -> None:
     sent: dict[str, Any] = {"content": body, "headers": {"content-type": "application/json"}}
-    response = await shared_api.client.request(method, path, **(sent if isinstance(body, bytes) else {"json": body}))
+    response = await shared_api.client.request(
+        method, path, **(sent if isinstance(body, bytes) else {"json": body})
+    )
     problem = response.json()
     assert (response.status_code, problem["code"]) == (status, code), response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -71,11 +74,13 @@ async def test_the_callers_request_id_is_kept_if_it_is_sane(shared_api: Api) -> 
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_an_oversized_body_is_refused_with_the_limit(shared_api: Api, chunked: bool) -> None:
-    async def pieces() -> Any:
+    async def pieces() -> AsyncGenerator[bytes]:
         for _ in range(MAX_BODY_BYTES // 65536 + 2):
             yield b" " * 65536
 
     content = pieces() if chunked else b" " * (MAX_BODY_BYTES + 1)
-    response = await shared_api.client.post("/v1/keys", content=content, headers={"content-type": "application/json"})
+    response = await shared_api.client.post(
+        "/v1/keys", content=content, headers={"content-type": "application/json"}
+    )
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
     assert str(MAX_BODY_BYTES) in response.json()["detail"]

@@ -35,7 +35,13 @@ async def test_a_deployment_is_wanted_changed_and_deleted(api: Api) -> None:
 
 async def test_a_route_needs_its_deployment_and_keeps_it(api: Api) -> None:
     await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT)
-    vendor = {"kind": "provider", "provider": "openai", "model": "gpt-4o-mini", "base_url": None, "price": None}
+    vendor = {
+        "kind": "provider",
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "base_url": None,
+        "price": None,
+    }
     body = {"targets": [*ENGINE_ROUTE["targets"], vendor]}
     made = await api.client.put("/v1/routes/org/smol", json=body)
     assert made.status_code == 200, made.text

@@ -39,7 +39,9 @@ async def test_a_revoked_key_stops_and_cannot_come_back(api: Api, settings: Sett
     refused = await api.client.get("/v1/keys", headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (401, "invalid_api_key")
     assert "revoked" in refused.json()["detail"]
-    (settings.home / "secrets" / "admin.key").write_text(key, encoding="utf-8")  # a restart with it changes nothing
+    (settings.home / "secrets" / "admin.key").write_text(
+        key, encoding="utf-8"
+    )  # a restart with it changes nothing
     async with running(settings) as again:
         assert (await again.client.get("/v1/keys")).status_code == 401
 

@@ -18,7 +18,9 @@ from tests.support.postgres import Server
 pytestmark = pytest.mark.postgres
 
 
-async def test_two_processes_migrate_an_empty_database_to_what_the_models_say(postgres_server: Server) -> None:
+async def test_two_processes_migrate_an_empty_database_to_what_the_models_say(
+    postgres_server: Server,
+) -> None:
     with postgres_server.database(template=None) as url:
         await asyncio.gather(asyncio.to_thread(upgrade, url), asyncio.to_thread(upgrade, url))
         engine = create_engine(sqlalchemy_url(url))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -89,17 +89,24 @@ async def test_phases_follow_serve_into_status_and_snapshot(
     folder = settings.home / "run" / "engines" / "smollm2"
     folder.mkdir(parents=True)
     words = {"phase": "pulling", "detail": "wheel 40%", "percent": 40.0, "eta_s": 12.0}
-    old = words | {"detail": "of an earlier life", "updated_at": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
+    old = words | {
+        "detail": "of an earlier life",
+        "updated_at": (datetime.now(UTC) - timedelta(hours=1)).isoformat(),
+    }
     (folder / "old.json").write_text(json.dumps(old), encoding="utf-8")
     (folder / "broken.json").write_text("{", encoding="utf-8")
-    (folder / "r0.json").write_text(json.dumps(words | {"updated_at": datetime.now(UTC).isoformat()}), encoding="utf-8")
+    (folder / "r0.json").write_text(
+        json.dumps(words | {"updated_at": datetime.now(UTC).isoformat()}), encoding="utf-8"
+    )
     pulling = await observe()
     assert (pulling["detail"], pulling["percent"], pulling["eta_s"]) == ("wheel 40%", 40.0, 12.0)
     serve.set_state("smollm2", "RUNNING", replicas=1)
     assert (await observe())["ready_replicas"] == 1
     serve.set_state("smollm2", "UNHEALTHY", message="replica died", replicas=0)
     await observe()
-    serve.set_state("smollm2", "DEPLOY_FAILED", message="Traceback (most recent call last):\n  x\nValueError: no model")
+    serve.set_state(
+        "smollm2", "DEPLOY_FAILED", message="Traceback (most recent call last):\n  x\nValueError: no model"
+    )
     failed = await observe()
     assert failed["detail"].startswith("ValueError: no model")
     assert seen == ["placing", "loading", "pulling", "ready", "pulling", "failed"]
@@ -125,7 +132,9 @@ async def test_too_few_replicas_are_degraded_and_a_failed_one_is_built_anew_when
     assert second["runtime_env"] == {"env_vars": {"FOUNDRY_DEPLOYMENT_ATTEMPT": "1"}}
 
 
-async def test_ray_down_then_up_then_restarted_empty(api: Api, reconciler: Reconciler, settings: Settings) -> None:
+async def test_ray_down_then_up_then_restarted_empty(
+    api: Api, reconciler: Reconciler, settings: Settings
+) -> None:
     await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT)
     pauses = [await reconciler.step() for _ in range(6)]
     assert pauses == [0.5, 1.0, 2.0, 5.0, 10.0, 10.0]
@@ -208,20 +217,17 @@ async def test_what_is_wanted_is_acted_on_at_once(settings: Settings, serve: Ser
 
 
 async def test_a_change_made_while_the_reconciler_acts_is_not_overwritten(
-    api: Api, serve: ServeDouble, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+    api: Api, serve: ServeDouble, reconciler: Reconciler
 ) -> None:
     await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT)
-    submit: Callable[[Any], Any] = reconciler._serve.submit
-
-    async def slow(config: Any) -> None:
-        await submit(config)
-        await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT | {"replicas": 3})
-
-    monkeypatch.setattr(reconciler._serve, "submit", slow)
+    serve.during_put = lambda: api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT | {"replicas": 3})
     await reconciler.step()
+    serve.during_put = None
     row = (await api.client.get("/v1/deployments/smollm2")).json()
     assert (row["generation"], row["observed_generation"]) == (2, 0)
-    monkeypatch.undo()
     await reconciler.step()
     row = (await api.client.get("/v1/deployments/smollm2")).json()
-    assert (row["observed_generation"], serve.puts[-1]["applications"][1]["args"]["spec"]["replicas"]) == (2, 3)
+    assert (row["observed_generation"], serve.puts[-1]["applications"][1]["args"]["spec"]["replicas"]) == (
+        2,
+        3,
+    )

@@ -78,7 +78,9 @@ async def test_a_long_poll_wakes_within_milliseconds_of_a_change(api: Api) -> No
         lags.append((time.perf_counter() - changed_at) * 1000)
         assert woken is not None
         version = woken.version
-    assert median(lags) < 100, lags  # ms; it is about 20 on a quiet machine, and no poll interval is below 5,000
+    assert median(lags) < 100, (
+        lags
+    )  # ms; it is about 20 on a quiet machine, and no poll interval is below 5,000
 
 
 async def test_a_change_made_at_one_process_wakes_a_poll_at_another(api: Api, settings: Settings) -> None:

@@ -44,7 +44,13 @@ def cancel_on_disconnect(app: Any) -> Any:
 async def serve_asgi(app: Any) -> AsyncIterator[str]:
     """Serve until the block ends; yields the root URL."""
     sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(cancel_on_disconnect(app), lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        cancel_on_disconnect(app),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # absent in newer uvicorn
     running = asyncio.create_task(server.serve(sockets=[sock]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,7 @@ _numbers = count()
 
 
 @contextmanager
-def postgres_home() -> Iterator[Path]:
+def postgres_home() -> Generator[Path]:
     """A folder that an unprivileged server can reach (pytest's own are not, as root)."""
     home = Path(tempfile.mkdtemp(prefix="fpg-"))
     home.chmod(0o711)
@@ -41,7 +41,7 @@ class Server:
         return database_url(PASSWORD, self.postgres.port, role=role, database=database)
 
     @contextmanager
-    def database(self, template: str | None = TEMPLATE) -> Iterator[str]:
+    def database(self, template: str | None = TEMPLATE) -> Generator[str]:
         """The URL of a fresh database, owned by the platform's role."""
         name = f"test_{next(_numbers)}"
         with psycopg.connect(self.url("postgres", SUPERUSER), autocommit=True) as admin:

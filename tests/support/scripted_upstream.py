@@ -103,7 +103,9 @@ class ScriptedUpstream:
                     request.transport.close()
                     return response
                 if count == 2 and model == "error-mid":
-                    await response.write(b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n')
+                    await response.write(
+                        b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n'
+                    )
                     return response
                 await asyncio.sleep(0.01 if model == "endless" else 0)  # the pace of the scripted engine
         except (ConnectionResetError, asyncio.CancelledError):
@@ -126,7 +128,13 @@ def _usage(output: int) -> dict[str, Any]:
 
 def _event(delta: dict[str, Any] | None, usage: dict[str, Any] | None) -> bytes:
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
-    chunk: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices}
+    chunk: dict[str, Any] = {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": choices,
+    }
     if usage is not None:
         chunk["usage"] = usage
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"

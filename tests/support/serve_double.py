@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ class ServeDouble:
         self.log_line = ""
         self.refuse: tuple[int, str] | None = None
         """Answer every PUT with this status and text."""
+        self.during_put: Callable[[], Awaitable[object]] | None = None
+        """Runs before a PUT is answered."""
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -38,14 +40,28 @@ class ServeDouble:
             await self._runner.cleanup()
             self._runner = None
 
-    def set_state(self, name: str, status: str, *, message: str = "", replicas: int = 0, wanted: int = 1) -> None:
+    def set_state(
+        self, name: str, status: str, *, message: str = "", replicas: int = 0, wanted: int = 1
+    ) -> None:
         """Bring an application into a state; `replicas` of them are RUNNING, or STARTING while it deploys."""
         state = "STARTING" if status in {"DEPLOYING", "DEPLOY_FAILED"} else "RUNNING"
         rows = [
-            {"replica_id": f"r{n}", "state": state, "actor_id": f"a{n}", "pid": 100 + n, "start_time_s": float(n)}
+            {
+                "replica_id": f"r{n}",
+                "state": state,
+                "actor_id": f"a{n}",
+                "pid": 100 + n,
+                "start_time_s": float(n),
+            }
             for n in range(replicas)
         ]
-        part = {"name": "Engine", "status": status, "message": message, "target_num_replicas": wanted, "replicas": rows}
+        part = {
+            "name": "Engine",
+            "status": status,
+            "message": message,
+            "target_num_replicas": wanted,
+            "replicas": rows,
+        }
         self.applications[name] |= {"status": status, "message": message, "deployments": {"Engine": part}}
 
     def _authorised(self, request: web.Request) -> web.Response | None:
@@ -58,7 +74,12 @@ class ServeDouble:
 
     async def _get(self, request: web.Request) -> web.Response:
         refusal = self._authorised(request)
-        details = {"controller_info": {}, "proxies": {}, "applications": self.applications, "target_capacity": None}
+        details = {
+            "controller_info": {},
+            "proxies": {},
+            "applications": self.applications,
+            "target_capacity": None,
+        }
         return refusal or web.json_response(details)
 
     async def _put(self, request: web.Request) -> web.Response:
@@ -67,6 +88,8 @@ class ServeDouble:
         if self.refuse is not None:
             return web.Response(status=self.refuse[0], text=self.refuse[1])
         config = await request.json()
+        if self.during_put is not None:
+            await self.during_put()
         self.puts.append(config)
         wanted = {row["name"]: row for row in config["applications"]}
         self.applications = {
