@@ -63,7 +63,9 @@ class Window:
 
     def start(self) -> None:
         """Begin."""
-        self._before = {process.pid: used for process in self.members() if (used := _used(process.pid)) is not None}
+        self._before = {
+            process.pid: used for process in self.members() if (used := _used(process.pid)) is not None
+        }
 
     def stop(self) -> float:
         """End. Returns CPU microseconds."""

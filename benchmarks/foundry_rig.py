@@ -68,7 +68,15 @@ def start_foundry(children: Children, home: Path, upstream_port: int, more_env: 
     key = _write_home(home, f"http://127.0.0.1:{upstream_port}")
     settings = Settings(home=home, metrics=MetricsSettings(url=f"http://127.0.0.1:{metrics}"))
     environment = {**os.environ, **_environment(home, ports), **more_env}
-    embedded = [sys.executable, "-m", "foundry.metrics.embedded", "--path", home / "metrics", "--port", str(metrics)]
+    embedded = [
+        sys.executable,
+        "-m",
+        "foundry.metrics.embedded",
+        "--path",
+        home / "metrics",
+        "--port",
+        str(metrics),
+    ]
     store_pid = children.start("metrics", embedded, environment)
     children.wait_http("metrics", f"http://127.0.0.1:{metrics}/ping", timeout_s=60)
     asyncio.run(_migrate(settings))
@@ -78,7 +86,12 @@ def start_foundry(children: Children, home: Path, upstream_port: int, more_env: 
     children.wait_http("ray", applications, timeout_s=_START_S, headers=bearer)
     _deploy(applications, bearer, serve)
     children.wait_http("ray", f"http://127.0.0.1:{serve}/healthz", timeout_s=_START_S)
-    models = {"json": "bench-vendor", "stream": "bench-vendor", "stream_running": "bench-engine", "stream_paced": "bench-paced"}
+    models = {
+        "json": "bench-vendor",
+        "stream": "bench-vendor",
+        "stream_running": "bench-engine",
+        "stream_paced": "bench-paced",
+    }
     system = System(
         "foundry",
         serve,
@@ -108,15 +121,22 @@ def _write_home(home: Path, upstream: str) -> str:
     for name in ("engine.token", "cluster.token", "clickhouse.password", "ray.token"):
         (folder / name).write_text(secrets.token_urlsafe(24))
     price = TokenPrice(
-        price_id="benchmark", input_per_mtok_usd=Decimal("0.1"), output_per_mtok_usd=Decimal("0.4"), source="benchmark"
+        price_id="benchmark",
+        input_per_mtok_usd=Decimal("0.1"),
+        output_per_mtok_usd=Decimal("0.4"),
+        source="benchmark",
     )
     engine = {"deployment": "scripted", "base_url": upstream, "phase": DeploymentPhase.READY, "price": price}
     targets = {
         "bench-vendor": ProviderTarget(
             target_id="openai/scripted", provider="openai", model="scripted", base_url=upstream, price=price
         ),
-        "bench-engine": EngineTarget.model_validate({"target_id": "engine/fast", "model": "scripted", **engine}),
-        "bench-paced": EngineTarget.model_validate({"target_id": "engine/paced", "model": "scripted-paced", **engine}),
+        "bench-engine": EngineTarget.model_validate(
+            {"target_id": "engine/fast", "model": "scripted", **engine}
+        ),
+        "bench-paced": EngineTarget.model_validate(
+            {"target_id": "engine/paced", "model": "scripted-paced", **engine}
+        ),
     }
     now = datetime.now(UTC)
     routes = tuple(
@@ -184,7 +204,14 @@ def _ray_command(home: Path, ports: list[int]) -> list[str | Path]:
         "node-ip-address": "127.0.0.1",
     }
     flags = [f"--{name}={value}" for name, value in named.items()]
-    return [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--include-dashboard=true", *flags]
+    return [
+        Path(sys.executable).with_name("ray"),
+        "start",
+        "--head",
+        "--block",
+        "--include-dashboard=true",
+        *flags,
+    ]
 
 
 def _deploy(url: str, bearer: Mapping[str, str], serve_port: int) -> None:

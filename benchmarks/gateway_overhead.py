@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +51,9 @@ class Figures:
     """What the rounds gave, by (system, workload)."""
 
     cpu_us: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
-    by_process: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict[tuple[str, str], dict[str, float]])
+    by_process: dict[tuple[str, str], dict[str, float]] = field(
+        default_factory=dict[tuple[str, str], dict[str, float]]
+    )
     loaded: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
     alone: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
     sent: int = 0
@@ -59,7 +63,14 @@ class Figures:
 def send_load(system: System, workload: str, requests: int, concurrency: int) -> dict[str, float]:
     """One run of the load generator in a process of its own. Raises Failed when an answer was wrong."""
     command = [sys.executable, "-m", "benchmarks.load", "--port", str(system.port), "--key", system.key]
-    command += ["--model", system.models[workload], "--requests", str(requests), "--concurrency", str(concurrency)]
+    command += [
+        "--model",
+        system.models[workload],
+        "--requests",
+        str(requests),
+        "--concurrency",
+        str(concurrency),
+    ]
     done = subprocess.run([*command, *WORKLOADS[workload]], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"{system.name}, {workload}: {done.stderr[-2000:]}")
@@ -73,7 +84,9 @@ def measure(system: System, workload: str, figures: Figures, options: argparse.N
     requests, lone = options.requests // share, options.lone_requests // share
     cell = (system.name, workload)
     window = Window(system.serving)
-    send_load(system, workload, options.concurrency * 4, options.concurrency)  # connections, caches, compiled code
+    send_load(
+        system, workload, options.concurrency * 4, options.concurrency
+    )  # connections, caches, compiled code
     window.start()
     loaded = send_load(system, workload, requests, options.concurrency)
     cpu_us = window.stop() / requests
@@ -85,7 +98,9 @@ def measure(system: System, workload: str, figures: Figures, options: argparse.N
     if system.name == "foundry":
         figures.sent += options.concurrency * 4 + requests + lone
     rate = requests / loaded["seconds"]
-    say(f"  {system.name:8} {workload:14} {cpu_us:8.0f} us CPU  {rate:7.0f}/s  p50 alone {alone['first_p50_ms']:.2f} ms")
+    say(
+        f"  {system.name:8} {workload:14} {cpu_us:8.0f} us CPU  {rate:7.0f}/s  p50 alone {alone['first_p50_ms']:.2f} ms"
+    )
 
 
 def summary(figures: Figures, systems: list[System]) -> dict[str, object]:
@@ -190,8 +205,6 @@ def compare(children: Children, folder: Path, options: argparse.Namespace) -> di
 def metering(rig: Rig, sent: int) -> dict[str, object]:
     """Whether every request of the load is in the metrics store: a benchmark of a gateway that drops usage is worth nothing.
     Raises Failed when one is missing after the shipper's patience."""
-    import time
-
     recorded = 0
     for _ in range(60):
         recorded = int(str(rig.usage()["requests"]))
@@ -230,13 +243,21 @@ def soak(children: Children, folder: Path, options: argparse.Namespace) -> dict[
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="cost of a request in our gateway, side by side")
-    parser.add_argument("--requests", type=int, default=4000, help="requests a round, workload and system under load")
-    parser.add_argument("--lone-requests", type=int, default=200, help="requests one after another, for latency")
+    parser.add_argument(
+        "--requests", type=int, default=4000, help="requests a round, workload and system under load"
+    )
+    parser.add_argument(
+        "--lone-requests", type=int, default=200, help="requests one after another, for latency"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--step-ms", type=float, default=5.0, help="pause between two chunks of a paced stream")
+    parser.add_argument(
+        "--step-ms", type=float, default=5.0, help="pause between two chunks of a paced stream"
+    )
     parser.add_argument("--skip", action="append", default=[], choices=["litellm"])
-    parser.add_argument("--soak", type=int, default=0, metavar="N", help="only send N requests and watch the memory")
+    parser.add_argument(
+        "--soak", type=int, default=0, metavar="N", help="only send N requests and watch the memory"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and usage")
     return parser.parse_args()
 
@@ -256,8 +277,6 @@ def main() -> int:
         return 2
     finally:
         if not options.keep:
-            import shutil
-
             shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(result))
     return 0 if result["pass"] else 1

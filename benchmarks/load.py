@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's callback."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class does not inherit from it
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -153,7 +153,9 @@ class Connection(asyncio.Protocol):
             self._next()
 
 
-async def run(port: int, request: bytes, *, stream: bool, requests: int, concurrency: int) -> dict[str, float]:
+async def run(
+    port: int, request: bytes, *, stream: bool, requests: int, concurrency: int
+) -> dict[str, float]:
     """One closed-loop run; milliseconds and seconds. Raises Wrong on the first answer that is not as it should be."""
     loop = asyncio.get_running_loop()
     connections = min(concurrency, requests)
@@ -175,7 +177,8 @@ async def run(port: int, request: bytes, *, stream: bool, requests: int, concurr
 def _percentiles(name: str, values_ns: list[int]) -> dict[str, float]:
     ordered = sorted(values_ns)
     return {
-        f"{name}_p{rank}_ms": ordered[min(len(ordered) - 1, len(ordered) * rank // 100)] / 1e6 for rank in (50, 99)
+        f"{name}_p{rank}_ms": ordered[min(len(ordered) - 1, len(ordered) * rank // 100)] / 1e6
+        for rank in (50, 99)
     }
 
 

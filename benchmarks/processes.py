@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -60,7 +61,7 @@ class Children:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> Children:
+    def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
         signal.signal(signal.SIGTERM, _interrupt)
         return self
@@ -70,7 +71,12 @@ class Children:
             self.stop(name)
 
     def start(
-        self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], *, cwd: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str],
+        *,
+        cwd: Path | None = None,
     ) -> int:
         """Start a process in a session of its own; its output goes to `<logs>/<name>.log`. Returns the pid."""
         say(f"starting {name}")
@@ -87,7 +93,9 @@ class Children:
             )
         return self._running[name].pid
 
-    def wait_http(self, name: str, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+    def wait_http(
+        self, name: str, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Wait until `url` answers 200. Raises Failed with the end of the log when it dies or stays silent."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

@@ -112,8 +112,19 @@ general_settings:
         "LITELLM_LOG": "ERROR",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
-    command = [python, python.with_name("litellm"), "--config", configuration, "--host", "127.0.0.1", "--port", str(port)]
-    pid = children.start("litellm", [*command, "--num_workers", "1", "--telemetry", "False"], environment, cwd=folder)
+    command = [
+        python,
+        python.with_name("litellm"),
+        "--config",
+        configuration,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    pid = children.start(
+        "litellm", [*command, "--num_workers", "1", "--telemetry", "False"], environment, cwd=folder
+    )
     children.wait_http("litellm", f"http://127.0.0.1:{port}/health/liveliness", timeout_s=180)
     return System("litellm", port, _LITELLM_KEY, MODELS, serving=lambda: tree([pid]))
 
@@ -140,7 +151,9 @@ def _litellm_environment() -> Path:
     for step in steps:
         done = subprocess.run([str(part) for part in step], check=False, capture_output=True, text=True)
         if done.returncode:
-            raise Failed(f"cannot install LiteLLM (use `--skip litellm` to go on without):\n{done.stderr[-2000:]}")
+            raise Failed(
+                f"cannot install LiteLLM (use `--skip litellm` to go on without):\n{done.stderr[-2000:]}"
+            )
     (folder / "complete").touch()
     return folder
 

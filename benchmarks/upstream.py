@@ -83,7 +83,11 @@ def _sse(body: dict[str, object]) -> bytes:
 
 
 def _whole(body: bytes, content_type: bytes = b"application/json") -> bytes:
-    return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (content_type, len(body), body)
+    return b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        content_type,
+        len(body),
+        body,
+    )
 
 
 def _chunked(parts: Sequence[bytes]) -> list[bytes]:
@@ -170,7 +174,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's callback."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         """asyncio's callback."""
@@ -213,7 +217,9 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="scripted OpenAI-compatible upstream")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--step-ms", type=float, default=5.0, help="milliseconds between two chunks of a paced stream")
+    parser.add_argument(
+        "--step-ms", type=float, default=5.0, help="milliseconds between two chunks of a paced stream"
+    )
     options = parser.parse_args()
     uvloop.run(serve(options.port, options.step_ms / 1000))
 

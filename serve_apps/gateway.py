@@ -15,12 +15,14 @@ from ray.serve.schema import LoggingConfig
 from foundry.gateway.app import Gateway
 from foundry.settings import load
 from foundry.telemetry import configure
+from serve_apps import joined_writes
 
 _IN_FLIGHT = 4096
 """Requests that one replica may hold open: streams mostly wait, so memory is the bound, not the CPU."""
 
 
 def _app() -> Gateway:
+    joined_writes.install()  # before Serve starts this replica's HTTP server
     settings = load()
     configure("gateway", settings.log_level)
     replica = serve.get_replica_context().replica_id.unique_id
