@@ -9,7 +9,7 @@ serve_apps.gateway:build`.
 from __future__ import annotations
 
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 from ray.serve.schema import LoggingConfig
 
 from foundry.gateway.app import Gateway
@@ -31,8 +31,7 @@ def _app() -> Gateway:
 
 def build(args: dict[str, str]) -> Application:
     """The application. args: `replicas` (default 1)."""
-    deployment = serve.deployment(
-        serve.ingress(_app)(),
+    deployment: Deployment = serve.deployment(
         name="gateway",
         num_replicas=int(args.get("replicas", "1")),
         max_ongoing_requests=_IN_FLIGHT,
@@ -40,5 +39,5 @@ def build(args: dict[str, str]) -> Application:
         health_check_period_s=5,
         graceful_shutdown_timeout_s=30,
         logging_config=LoggingConfig(enable_access_log=False),
-    )
+    )(serve.ingress(_app)())
     return deployment.bind()
