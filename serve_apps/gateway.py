@@ -23,7 +23,8 @@ _IN_FLIGHT = 4096
 def _app() -> Gateway:
     settings = load()
     configure("gateway", settings.log_level)
-    return Gateway(settings, gateway_id=serve.get_replica_context().replica_id.unique_id)
+    replica = serve.get_replica_context().replica_id.unique_id
+    return Gateway(settings, gateway_id=replica, sends_request_id=False)
 
 
 def build(args: dict[str, str]) -> Application:

@@ -71,11 +71,6 @@ def parse_since(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo else moment.astimezone()
 
 
-def money(amount: Decimal) -> str:
-    """Dollars without trailing zeros, never in exponents."""
-    return f"{amount.normalize():f}" if amount else "0"
-
-
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:  # Any: JSON values, each read by its column below
     """The records and their sum. Costs are summed as decimals; records without a known price are counted apart."""
     from rich.table import Table
@@ -83,26 +78,31 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:  # Any: JSON values, each
     grid = Table(box=None, pad_edge=False, show_footer=True)
     known = [Decimal(str(row["cost_usd"])) for row in rows if row.get("cost_usd") is not None]
     unknown = sum(1 for row in rows if row.get("price_status") == "unknown")
-    total = money(sum(known, Decimal(0))) + (f" + {unknown} unpriced" if unknown else "")
-    grid.add_column("time", footer=f"{len(rows)} records")
+    total = _dollars(sum(known, Decimal(0))) + (f" + {unknown} unpriced" if unknown else "")
+    grid.add_column("time", no_wrap=True, footer=f"{len(rows)} records")
     grid.add_column("route")
     grid.add_column("in", justify="right", footer=str(sum(int(row["input_tokens"]) for row in rows)))
     grid.add_column("out", justify="right", footer=str(sum(int(row["output_tokens"]) for row in rows)))
     grid.add_column("ttft ms", justify="right")
-    grid.add_column("cost $", justify="right", footer=total)
+    grid.add_column("cost $", justify="right", no_wrap=True, footer=total)
     grid.add_column("status", justify="right")
     for row in rows:
         ttft = row.get("ttft_ms")
         cost = row.get("cost_usd")
         moment = datetime.fromisoformat(str(row["received_at"])).astimezone()
         grid.add_row(
-            *(f"{moment:%Y-%m-%d %H:%M:%S}", str(row.get("route") or "-")),
+            *(f"{moment:%m-%d %H:%M:%S}", str(row.get("route") or row.get("protocol") or "-")),
             *(
                 str(row["input_tokens"]),
                 str(row["output_tokens"]),
                 "" if ttft is None else f"{float(ttft):.0f}",
             ),
-            "?" if cost is None else money(Decimal(str(cost))),
+            "?" if cost is None else _dollars(Decimal(str(cost))),
             f"{row['status']} {row.get('outcome', '')}".strip(),
         )
     return grid
+
+
+def _dollars(cost: Decimal) -> str:
+    """Every digit that matters, none that does not: "0.00000265", "0"."""
+    return f"{cost.normalize():f}"
