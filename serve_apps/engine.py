@@ -42,6 +42,9 @@ class EngineServer(Protocol):
         """The engine's own OpenAI app."""
         ...
 
+    async def stop(self) -> None:
+        """End the engine's processes."""
+
 
 async def _start_vllm(config: EngineConfig) -> EngineServer:
     from serve_apps.vllm_server import start  # noqa: PLC0415 (imports vLLM)
@@ -107,8 +110,8 @@ class EngineReplica:
     async def __del__(self) -> None:
         """Called by Serve when the replica is told to stop."""
         server = getattr(self, "_server", None)
-        if server is not None and server.engine is not None:
-            await server.engine.shutdown()
+        if server is not None:
+            await server.stop()
         if hasattr(self, "_phases"):
             self._phases.withdraw()
 
@@ -127,7 +130,7 @@ def build(args: dict[str, Any]) -> Application:  # Any: whatever JSON the Serve 
     for decision in config.decisions:
         log.info("engine_choice", deployment=spec.name, choice=decision)
     configure("serve", load().log_level)
-    deployment: Deployment = serve.deployment(EngineReplica, **config.serve_options)
+    deployment: Deployment = serve.deployment(**config.serve_options)(EngineReplica)
     return deployment.bind(spec.model_dump_json(), config)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
@@ -61,6 +61,11 @@ class Server(LLMServer):
         if self.engine is not None:
             await self.engine.start()
 
+    async def stop(self) -> None:
+        """End the engine core."""
+        if isinstance(self.engine, Engine):
+            await self.engine.shutdown()
+
 
 @contextmanager
 def _core_from_forkserver() -> Generator[None]:
@@ -79,6 +84,9 @@ def _core_from_forkserver() -> Generator[None]:
 async def start(config: EngineConfig) -> EngineServer:
     """A started server; `config` names the model folder. Raises RuntimeError with vLLM's words when it cannot start."""
     engine_cls = CpuEngine if config.device == "cpu" else Engine
-    server = Server.sync_init(LLMConfig(**config.llm_config), engine_cls=engine_cls)
+    made = Server.sync_init(LLMConfig(**config.llm_config), engine_cls=engine_cls)
+    server = cast(
+        "Server", made
+    )  # sync_init is annotated with the base class, and makes the class it is called on
     await server.start()
     return server

@@ -15,13 +15,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from foundry.types.deployment import DeploymentPhase
 
-_LOGGER = logging.getLogger(
-    "ray.serve.foundry.engine"
-)  # below `ray.serve`, so that it reaches the replica's log
+log = structlog.get_logger(__name__)
 _EXPECTED = "last_start"
 
 
@@ -82,12 +81,7 @@ class PhaseReporter:
             _replace(self._folder / _EXPECTED, json.dumps({"seconds": round(elapsed_s, 1)}))
         if phase != self._phase:
             self._phase = phase
-            event = {
-                "event": "engine_phase",
-                "elapsed_s": round(elapsed_s, 1),
-                **state.model_dump(mode="json"),
-            }
-            _LOGGER.info(json.dumps(event))
+            log.info("engine_phase", elapsed_s=round(elapsed_s, 1), **state.model_dump(mode="json"))
 
     def withdraw(self) -> None:
         """Remove the file: the replica ends as it was told to."""
