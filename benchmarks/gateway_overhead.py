@@ -103,7 +103,7 @@ def measure(system: System, workload: str, figures: Figures, options: argparse.N
     )
 
 
-def summary(figures: Figures, systems: list[System]) -> dict[str, object]:
+def summary(figures: Figures, systems: list[System]) -> dict[str, dict[str, object]]:
     """Medians over the rounds, by system and workload."""
     result: dict[str, dict[str, object]] = {}
     for system in systems:

@@ -55,7 +55,7 @@ async def serve_asgi(app: Any) -> AsyncGenerator[str]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # absent in newer uvicorn
     running = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        yield "http://127.0.0.1:%d" % sock.getsockname()[1]
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         server.should_exit = True
         await running
