@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import secrets
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import psutil
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from benchmarks.cpu import title, tree
-from benchmarks.processes import Children, Failed, free_ports, say
+from benchmarks.processes import Children, Failed, say
 from benchmarks.systems import System
-from foundry.gateway.keys import hash_key, new_key
-from foundry.gateway.signing import sign
+from control_api.reconcile.serve_config import serve_config
+from foundry.gateway.keys import hash_key
+from foundry.gateway.signing import private_key_from_pem, sign
+from foundry.local import instance as instances
+from foundry.local import ports, secrets
+from foundry.local.assembly import remove_temp_dir
+from foundry.local.instance import Instance
+from foundry.local.services import Wanted, table
 from foundry.metrics.queries import usage_totals
 from foundry.metrics.store import Store
-from foundry.settings import MetricsSettings, Settings
+from foundry.settings import MetricsSettings, RaySettings, Settings
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.money import TokenPrice
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, Snapshot
 
-_PORTS = 160
 _START_S = 90.0
 _SERVING = ("ray::ServeReplica", "ray::HAProxyManager", "ray::ServeController", "haproxy")
 """Processes that work for requests. Ray's own (raylet, GCS, dashboard) and the metrics store are reported apart."""
@@ -61,46 +62,53 @@ class Rig:
         return asyncio.run(_totals(self.settings))
 
 
-def start_foundry(children: Children, home: Path, upstream_port: int, more_env: Mapping[str, str]) -> Rig:
-    """Write a FOUNDRY_HOME, start the metrics store and Ray, deploy the gateway, wait until it serves."""
-    ports = free_ports(_PORTS)
-    serve, dashboard, metrics = ports[0], ports[1], ports[2]
-    key = _write_home(home, f"http://127.0.0.1:{upstream_port}")
-    settings = Settings(home=home, metrics=MetricsSettings(url=f"http://127.0.0.1:{metrics}"))
-    environment = {**os.environ, **_environment(home, ports), **more_env}
-    embedded = [
-        sys.executable,
-        "-m",
-        "foundry.metrics.embedded",
-        "--path",
-        home / "metrics",
-        "--port",
-        str(metrics),
-    ]
-    store_pid = children.start("metrics", embedded, environment)
-    children.wait_http("metrics", f"http://127.0.0.1:{metrics}/ping", timeout_s=60)
-    asyncio.run(_migrate(settings))
-    ray_pid = children.start("ray", _ray_command(home, ports), environment)
-    applications = f"http://127.0.0.1:{dashboard}/api/serve/applications/"
-    bearer = {"authorization": f"Bearer {settings.secret('ray.token')}"}
-    children.wait_http("ray", applications, timeout_s=_START_S, headers=bearer)
-    _deploy(applications, bearer, serve)
-    children.wait_http("ray", f"http://127.0.0.1:{serve}/healthz", timeout_s=_START_S)
-    models = {
-        "json": "bench-vendor",
-        "stream": "bench-vendor",
-        "stream_running": "bench-engine",
-        "stream_paced": "bench-paced",
-    }
-    system = System(
+@contextmanager
+def foundry_gateway(
+    children: Children, home: Path, upstream_port: int, more_env: Mapping[str, str]
+) -> Generator[Rig]:
+    """Start the metrics store and Ray as `foundry up` does, deploy the gateway, wait until it serves. more_env: tries a
+    setting of Ray's or Serve's."""
+    claims = ports.PortClaims()
+    instance = _instance(home, claims)
+    key = _write_snapshot(instance, f"http://127.0.0.1:{upstream_port}")
+    services = {row.name: row for row in table(instance, Wanted(models=False))}
+    known = instance.known_ports()
+    settings = Settings(home=home, metrics=MetricsSettings(url=f"http://127.0.0.1:{known.metrics}"))
+    try:
+        store_pid = children.start("metrics", services["metrics"].command, services["metrics"].env)
+        children.wait_http("metrics", f"http://127.0.0.1:{known.metrics}/ping", timeout_s=_START_S)
+        asyncio.run(_migrate(settings))
+        ray_env = {**services["ray"].env, "OPENAI_API_KEY": "benchmark", **more_env}
+        ray_pid = children.start("ray", services["ray"].command, ray_env)
+        _deploy(children, instance, settings)
+        yield Rig(_system(known.serve, key, ray_pid), settings, (ray_pid, store_pid))
+    finally:
+        children.stop("ray")
+        children.stop("metrics")
+        claims.release()
+        remove_temp_dir(instance)
+
+
+def _instance(home: Path, claims: ports.PortClaims) -> Instance:
+    """A fresh instance: ports, secrets, folders, all by the product's own code."""
+    instance = instances.load_or_create(home)
+    chosen, _ = ports.find(instance.id, None, claims)
+    instance = msgspec.structs.replace(instance, ports=chosen)
+    instance.save()
+    secrets.ensure(instance.layout.secrets)
+    (instance.temp_dir / "h").mkdir(mode=0o700, parents=True)
+    return instance
+
+
+def _system(port: int, key: str, ray_pid: int) -> System:
+    return System(
         "foundry",
-        serve,
+        port,
         key,
-        models,
+        {"json": "vendor", "stream": "vendor", "stream_running": "engine", "stream_paced": "paced"},
         serving=lambda: [process for process in tree([ray_pid]) if title(process).startswith(_SERVING)],
         replica=lambda: _replica(ray_pid),
     )
-    return Rig(system, settings, (ray_pid, store_pid))
 
 
 def _replica(ray_pid: int) -> psutil.Process:
@@ -110,16 +118,8 @@ def _replica(ray_pid: int) -> psutil.Process:
     raise Failed("the gateway replica is gone")
 
 
-def _write_home(home: Path, upstream: str) -> str:
-    """Secrets and a signed snapshot; returns a key that may call both routes."""
-    folder = home / "secrets"
-    folder.mkdir(parents=True)
-    pepper, signer, key = secrets.token_bytes(32), Ed25519PrivateKey.generate(), new_key()
-    public = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (folder / "snapshot_public.pem").write_bytes(public)
-    (folder / "key_pepper").write_text(pepper.hex())
-    for name in ("engine.token", "cluster.token", "clickhouse.password", "ray.token"):
-        (folder / name).write_text(secrets.token_urlsafe(24))
+def _write_snapshot(instance: Instance, upstream: str) -> str:
+    """A signed snapshot with three routes to the scripted upstream; returns a key that may call them."""
     price = TokenPrice(
         price_id="benchmark",
         input_per_mtok_usd=Decimal("0.1"),
@@ -128,21 +128,16 @@ def _write_home(home: Path, upstream: str) -> str:
     )
     engine = {"deployment": "scripted", "base_url": upstream, "phase": DeploymentPhase.READY, "price": price}
     targets = {
-        "bench-vendor": ProviderTarget(
+        "vendor": ProviderTarget(
             target_id="openai/scripted", provider="openai", model="scripted", base_url=upstream, price=price
         ),
-        "bench-engine": EngineTarget.model_validate(
-            {"target_id": "engine/fast", "model": "scripted", **engine}
-        ),
-        "bench-paced": EngineTarget.model_validate(
+        "engine": EngineTarget.model_validate({"target_id": "engine/fast", "model": "scripted", **engine}),
+        "paced": EngineTarget.model_validate(
             {"target_id": "engine/paced", "model": "scripted-paced", **engine}
         ),
     }
-    now = datetime.now(UTC)
-    routes = tuple(
-        RouteEntry(name=name, task=Task.GENERATE, targets=(target,), created_at=now)
-        for name, target in targets.items()
-    )
+    now, folder = datetime.now(UTC), instance.layout.secrets
+    key, pepper = instance.admin_key, bytes.fromhex((folder / "key_pepper").read_text().strip())
     entry = KeyEntry(
         key_id="key_benchmark",
         key_hash=hash_key(pepper, key),
@@ -150,92 +145,38 @@ def _write_home(home: Path, upstream: str) -> str:
         project_id="proj_benchmark",
         scopes=("inference",),
     )
+    routes = tuple(
+        RouteEntry(name=name, task=Task.GENERATE, targets=(target,), created_at=now)
+        for name, target in targets.items()
+    )
     snapshot = Snapshot(cluster="local", version=1, issued_at=now, keys=(entry,), routes=routes)
-    (home / "snapshots").mkdir()
-    (home / "snapshots" / "local.json").write_text(sign(snapshot, signer).model_dump_json())
+    signer = private_key_from_pem((folder / "snapshot_signing.pem").read_text())
+    path = instance.home / "snapshots" / "local.json"
+    path.parent.mkdir()
+    path.write_text(sign(snapshot, signer).model_dump_json())
     return key
 
 
-def _environment(home: Path, ports: list[int]) -> dict[str, str]:
-    folder = home.parent / "h"  # short: Serve appends 70 characters, and HAProxy's socket paths hold 97
-    folder.mkdir()
-    return {
-        "FOUNDRY_HOME": str(home),
-        "FOUNDRY_METRICS__URL": f"http://127.0.0.1:{ports[2]}",
-        "FOUNDRY_CONTROL__URL": "http://127.0.0.1:9",  # closed: the control API is down
-        "OPENAI_API_KEY": "benchmark",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the node's address stays 127.0.0.1
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home / "secrets" / "ray.token"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_enable_worker_prestart": "0",
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[10]),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[11]),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports[20]),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[39]),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports[40]),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports[59]),
-    }
-
-
-def _ray_command(home: Path, ports: list[int]) -> list[str | Path]:
-    named = {
-        "port": ports[3],
-        "dashboard-port": ports[1],
-        "dashboard-agent-listen-port": ports[4],
-        "dashboard-agent-grpc-port": ports[5],
-        "runtime-env-agent-port": ports[6],
-        "node-manager-port": ports[7],
-        "object-manager-port": ports[8],
-        "metrics-export-port": ports[9],
-        "min-worker-port": ports[60],
-        "max-worker-port": ports[159],
-        "num-cpus": 8,
-        "object-store-memory": 160 * 1024 * 1024,
-        "temp-dir": home / "ray",
-        "node-ip-address": "127.0.0.1",
-    }
-    flags = [f"--{name}={value}" for name, value in named.items()]
-    return [
-        Path(sys.executable).with_name("ray"),
-        "start",
-        "--head",
-        "--block",
-        "--include-dashboard=true",
-        *flags,
-    ]
-
-
-def _deploy(url: str, bearer: Mapping[str, str], serve_port: int) -> None:
-    body = {
-        "http_options": {"host": "127.0.0.1", "port": serve_port},
-        "applications": [
-            {"name": "gateway", "route_prefix": "/", "import_path": "serve_apps.gateway:build", "args": {}}
-        ],
-    }
-    request = urllib.request.Request(  # noqa: S310  our own loopback URL
+def _deploy(children: Children, instance: Instance, settings: Settings) -> None:
+    """What the control API's reconciler submits for an instance without deployments; waits until the gateway serves."""
+    known = instance.known_ports()
+    url = f"http://127.0.0.1:{known.dashboard}/api/serve/applications/"
+    bearer = {"authorization": f"Bearer {settings.secret('ray.token')}"}
+    children.wait_http("ray", url, timeout_s=_START_S, headers=bearer)
+    body = serve_config(RaySettings(serve_port=known.serve), [])
+    request = urllib.request.Request(
         url,
         data=json.dumps(body).encode(),
         method="PUT",
         headers={**bearer, "content-type": "application/json"},
     )
     say("deploying the gateway")
-    for attempt in range(30):
-        try:
-            with urllib.request.urlopen(request, timeout=60):  # noqa: S310
-                return
-        except urllib.error.HTTPError as error:
-            if attempt == 29:
-                raise Failed(f"Serve refused the gateway: {error.read()[:2000]!r}") from error
-            time.sleep(1)
+    try:
+        with urllib.request.urlopen(request, timeout=_START_S):  # noqa: S310
+            pass
+    except urllib.error.HTTPError as error:
+        raise Failed(f"Serve refused the gateway: {error.read()[:2000]!r}") from error
+    children.wait_http("ray", f"http://127.0.0.1:{known.serve}/healthz", timeout_s=_START_S)
 
 
 async def _migrate(settings: Settings) -> None:

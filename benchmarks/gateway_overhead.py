@@ -21,10 +21,11 @@ import tempfile
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from benchmarks.cpu import Window, rss_mb
-from benchmarks.foundry_rig import Rig, start_foundry
+from benchmarks.foundry_rig import Rig, foundry_gateway
 from benchmarks.processes import Children, Failed, say
 from benchmarks.report import all_met, head, spread, target
 from benchmarks.systems import System, litellm_version, start_haproxy, start_litellm, start_upstream
@@ -147,12 +148,13 @@ def targets(figures: Figures, rss_end_mb: float) -> dict[str, dict[str, object]]
     for workload in WORKLOADS:
         added = float(spread(_added(figures, "foundry", workload, "first_p50_ms"))["median"])
         found[f"{workload}_added_p50_ms"] = target(added, 1.0)
-    for workload, ratios in _ratios(figures).items():
-        found[f"{workload}_litellm_over_foundry"] = target(float(spread(ratios)["median"]), 10, at_least=True)
+    for workload, rounds in ratios(figures).items():
+        value = float(spread(rounds)["median"])
+        found[f"{workload}_litellm_over_foundry"] = target(value, 10, at_least=True)
     return found
 
 
-def _ratios(figures: Figures) -> dict[str, list[float]]:
+def ratios(figures: Figures) -> dict[str, list[float]]:
     """LiteLLM's CPU over ours, round by round."""
     return {
         workload: [
@@ -169,23 +171,19 @@ def _ratios(figures: Figures) -> dict[str, list[float]]:
 def compare(children: Children, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """All systems side by side."""
     direct = start_upstream(children, options.step_ms)
-    rig = start_foundry(children, folder / "home", direct.port, {})
-    systems = [direct, start_haproxy(children, folder / "bare", direct.port), rig.system]
+    systems = [direct, start_haproxy(children, folder / "bare", direct.port)]
     if "litellm" not in options.skip:
         systems.append(start_litellm(children, folder / "litellm", direct.port))
-    assert rig.system.replica is not None
-    figures, others, rss = Figures(), Window(rig.others), [rss_mb(rig.system.replica())]
-    for number in range(options.rounds):
-        say(f"round {number + 1} of {options.rounds}")
-        for workload in WORKLOADS:
-            for system in systems:
-                if workload not in system.models:
-                    continue
-                others.start()
-                measure(system, workload, figures, options)
-                if system is rig.system:
-                    figures.by_process["foundry, others", workload] = {"us": others.stop()}
-        rss.append(rss_mb(rig.system.replica()))
+    with foundry_gateway(children, folder / "home", direct.port, options.env) as rig:
+        systems.insert(2, rig.system)
+        figures, rss = Figures(), [replica_rss_mb(rig)]
+        for number in range(options.rounds):
+            say(f"round {number + 1} of {options.rounds}")
+            for workload, system in product(WORKLOADS, systems):
+                if workload in system.models:
+                    measure(system, workload, figures, options)
+            rss.append(replica_rss_mb(rig))
+        metered = metering(rig, figures.sent)
     checked = targets(figures, rss[-1])
     result = head("gateway_overhead", _PACKAGES)
     if "litellm" not in options.skip:
@@ -194,12 +192,18 @@ def compare(children: Children, folder: Path, options: argparse.Namespace) -> di
         **result,
         "load": {name: getattr(options, name) for name in ("requests", "rounds", "concurrency", "step_ms")},
         "systems": summary(figures, systems),
-        "litellm_over_foundry_cpu": {name: spread(values, 1) for name, values in _ratios(figures).items()},
+        "litellm_over_foundry_cpu": {name: spread(values, 1) for name, values in ratios(figures).items()},
         "replica_rss_mb": {"start": round(rss[0], 1), "end": round(rss[-1], 1)},
-        "metering": metering(rig, figures.sent),
+        "metering": metered,
         "targets": checked,
         "pass": all_met(checked),
     }
+
+
+def replica_rss_mb(rig: Rig) -> float:
+    """Resident memory of the gateway replica."""
+    assert rig.system.replica is not None
+    return rss_mb(rig.system.replica())
 
 
 def metering(rig: Rig, sent: int) -> dict[str, object]:
@@ -217,16 +221,16 @@ def metering(rig: Rig, sent: int) -> dict[str, object]:
 def soak(children: Children, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Many requests through our gateway alone, two small ones to each stream; memory every 20,000."""
     direct = start_upstream(children, options.step_ms)
-    rig = start_foundry(children, folder / "home", direct.port, {})
-    assert rig.system.replica is not None
-    sent, rss = 0, {0: round(rss_mb(rig.system.replica()), 1)}
-    while sent < options.soak:
-        step = min(_SOAK_STEP, options.soak - sent)
-        for workload, requests in (("json", step * 2 // 3), ("stream_running", step - step * 2 // 3)):
-            send_load(rig.system, workload, requests, options.concurrency)
-        sent += step
-        rss[sent] = round(rss_mb(rig.system.replica()), 1)
-        say(f"{sent} requests: {rss[sent]} MB")
+    with foundry_gateway(children, folder / "home", direct.port, options.env) as rig:
+        sent, rss = 0, {0: round(replica_rss_mb(rig), 1)}
+        while sent < options.soak:
+            step = min(_SOAK_STEP, options.soak - sent)
+            for workload, requests in (("json", step * 2 // 3), ("stream_running", step - step * 2 // 3)):
+                send_load(rig.system, workload, requests, options.concurrency)
+            sent += step
+            rss[sent] = round(replica_rss_mb(rig), 1)
+            say(f"{sent} requests: {rss[sent]} MB")
+        metered = metering(rig, sent)
     settled = list(rss.values())[1:]
     checked = {
         "replica_rss_mb": target(max(rss.values()), 250),
@@ -235,7 +239,7 @@ def soak(children: Children, folder: Path, options: argparse.Namespace) -> dict[
     return {
         **head("gateway_overhead --soak", _PACKAGES),
         "rss_mb_after_requests": rss,
-        "metering": metering(rig, sent),
+        "metering": metered,
         "targets": checked,
         "pass": all_met(checked),
     }
@@ -258,8 +262,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--soak", type=int, default=0, metavar="N", help="only send N requests and watch the memory"
     )
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="try a setting of Ray's"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and usage")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.env = dict(entry.split("=", 1) for entry in options.env)
+    return options
 
 
 def main() -> int:
@@ -275,6 +284,9 @@ def main() -> int:
     except Failed as error:
         say(str(error))
         return 2
+    except KeyboardInterrupt:
+        say("interrupted: everything that was started has been ended")
+        return 130
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -63,7 +63,8 @@ class Children:
 
     def __enter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell's background jobs ignore it
+            signal.signal(number, _interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,8 +112,10 @@ class Children:
         return self._log(name).read_text(encoding="utf-8", errors="replace")[-characters:]
 
     def stop(self, name: str) -> None:
-        """End a process and everything that descends from it: asked first, killed after a while."""
-        process = self._running.pop(name)
+        """End a process and everything that descends from it: asked first, killed after a while. Twice is fine."""
+        process = self._running.pop(name, None)
+        if process is None:
+            return
         family = [process.pid, *_descendants(process.pid)]
         process.send_signal(signal.SIGTERM)
         try:
