@@ -79,10 +79,12 @@ async def watch(supervisor: Supervisor) -> None:
             await supervisor.supervised[name].settled.wait()
     gateway.started_at = time.time()
     _move(gateway, "starting", "OpenAI-compatible endpoint")
+    registration = supervisor.supervised.get("register")
     while True:
+        complete = registration is None or registration.settled.is_set()  # asked before looking: all are listed then
         deployments = await asyncio.to_thread(_look, supervisor, gateway)
         supervisor.watched = [gateway, *deployments]
-        settled = all(line.phase in SETTLED for line in supervisor.watched)
+        settled = complete and all(line.phase in SETTLED for line in supervisor.watched)
         supervisor.watch_settled = settled
         supervisor.tell()
         await asyncio.sleep(REST_S if settled and supervisor.state.phase == "ready" else _BUSY_S)
