@@ -9,27 +9,29 @@ serve_apps.gateway:build`.
 from __future__ import annotations
 
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 from ray.serve.schema import LoggingConfig
 
 from foundry.gateway.app import Gateway
 from foundry.settings import load
 from foundry.telemetry import configure
+from serve_apps import joined_writes
 
 _IN_FLIGHT = 4096
 """Requests that one replica may hold open: streams mostly wait, so memory is the bound, not the CPU."""
 
 
 def _app() -> Gateway:
+    joined_writes.install()  # before Serve starts this replica's HTTP server
     settings = load()
     configure("gateway", settings.log_level)
-    return Gateway(settings, gateway_id=serve.get_replica_context().replica_id.unique_id)
+    replica = serve.get_replica_context().replica_id.unique_id
+    return Gateway(settings, gateway_id=replica, sends_request_id=False)
 
 
 def build(args: dict[str, str]) -> Application:
     """The application. args: `replicas` (default 1)."""
-    deployment = serve.deployment(
-        serve.ingress(_app)(),
+    deployment: Deployment = serve.deployment(
         name="gateway",
         num_replicas=int(args.get("replicas", "1")),
         max_ongoing_requests=_IN_FLIGHT,
@@ -37,5 +39,5 @@ def build(args: dict[str, str]) -> Application:
         health_check_period_s=5,
         graceful_shutdown_timeout_s=30,
         logging_config=LoggingConfig(enable_access_log=False),
-    )
+    )(serve.ingress(_app)())
     return deployment.bind()

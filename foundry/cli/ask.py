@@ -32,7 +32,7 @@ def chat(
     home: HomeOption = DEFAULT_HOME,
     model: Annotated[str | None, typer.Option(help="Route to ask; default: the first chat route.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 for the most likely answer.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0: always the most likely answer.")] = 0.0,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens.")] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Wait for the whole answer.")] = False,
 ) -> None:
@@ -46,8 +46,16 @@ def chat(
         raise NotFound("no chat route exists: `foundry up --model hf://org/name` deploys a model")
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt})
-    body: dict[str, Any] = {"model": route, "messages": messages, "stream": not no_stream}  # Any: free-form JSON
-    body |= {name: value for name, value in (("temperature", temperature), ("max_tokens", max_tokens)) if value is not None}
+    body: dict[str, Any] = {
+        "model": route,
+        "messages": messages,
+        "stream": not no_stream,
+    }  # Any: free-form JSON
+    body |= {
+        name: value
+        for name, value in (("temperature", temperature), ("max_tokens", max_tokens))
+        if value is not None
+    }
     if not no_stream:
         body["stream_options"] = {"include_usage": True}
     began = time.monotonic()
@@ -79,7 +87,9 @@ def _ask(instance: Instance, body: dict[str, Any]) -> tuple[dict[str, Any], http
                 return answer.get("usage") or {}, response.headers
             return _print_stream(response), response.headers
     except httpx.TransportError as error:
-        raise UpstreamUnreachable(f"{instance.openai_url} broke off: {error}; see `foundry status`") from error
+        raise UpstreamUnreachable(
+            f"{instance.openai_url} broke off: {error}; see `foundry status`"
+        ) from error
 
 
 def _print_stream(response: httpx.Response) -> dict[str, Any]:
@@ -113,7 +123,9 @@ def _refusal(response: httpx.Response) -> FoundryError:
     except (ValueError, KeyError, TypeError, AttributeError):
         words = content[:200].decode("utf-8", errors="replace")
     request_id = response.headers.get("x-request-id", "none")
-    return UpstreamRefused(f"{response.status_code}: {words}, request {request_id}", status=response.status_code, body=content)
+    return UpstreamRefused(
+        f"{response.status_code}: {words}, request {request_id}", status=response.status_code
+    )
 
 
 def _say_cost(

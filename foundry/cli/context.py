@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 DEFAULT_HOME = Path("~/.foundry")
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="FOUNDRY_HOME", help="Where the instance keeps its state.", show_default=True)
+    Path,
+    typer.Option(
+        "--home", envvar="FOUNDRY_HOME", help="Where the instance keeps its state.", show_default=True
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

@@ -18,7 +18,9 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     home: HomeOption = DEFAULT_HOME,
     route: Annotated[list[str] | None, typer.Option(help="Allow only this route. Repeatable.")] = None,
-    expires: Annotated[str | None, typer.Option(help="When it ends: a time, or from now on (12h, 30d).")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends: a time, or from now on (12h, 30d).")
+    ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="It may also use the control API.")] = False,
 ) -> None:
     """Make a key and print it; it is never shown again.

@@ -23,9 +23,13 @@ _FOLLOW_S = 0.3
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="postgres, metrics, ray, control-api, supervisor, gateway, or a deployment.")],
+    name: Annotated[
+        str, typer.Argument(help="postgres, metrics, ray, control-api, supervisor, gateway, or a deployment.")
+    ],
     home: HomeOption = DEFAULT_HOME,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines arrive; Ctrl-C ends it.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on as lines arrive; Ctrl-C ends it.")
+    ] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="Lines from the end.")] = 100,
 ) -> None:
     """Print the end of a log.
@@ -52,10 +56,16 @@ def files_of(instance: Instance, name: str) -> list[Path]:
         return [own]
     if name == "ray":
         head = [own] if own.exists() else []
-        gcs = [path for folder in _ray_folders(instance) for path in (folder / "raylet.err", folder / "gcs_server.err")]
+        gcs = [
+            path
+            for folder in _ray_folders(instance)
+            for path in (folder / "raylet.err", folder / "gcs_server.err")
+        ]
         return head + [path for path in gcs if path.exists() and path.stat().st_size]
     for folder in _ray_folders(instance):
-        found = sorted((folder / "serve").glob(f"replica_{name}_*.log"), key=lambda path: path.stat().st_mtime)
+        found = sorted(
+            (folder / "serve").glob(f"replica_{name}_*.log"), key=lambda path: path.stat().st_mtime
+        )
         if found:
             return found[-2:]
     return []

@@ -27,10 +27,16 @@ def up(
     no_models: Annotated[bool, typer.Option("--no-models", help="Do not deploy the default models.")] = False,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Deploy this model instead of the default chat model: hf://org/name, file:///path. Repeatable."),
+        typer.Option(
+            help="Deploy this model instead of the default chat model: hf://org/name, file:///path. Repeatable."
+        ),
     ] = None,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, log to the terminal; Ctrl-C stops it.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait until everything is ready.")] = _UP_TIMEOUT_S,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, log to the terminal; Ctrl-C stops it.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait until everything is ready.")
+    ] = _UP_TIMEOUT_S,
 ) -> None:
     """Start the platform, or find it running, and wait until it is ready.
 
@@ -45,14 +51,18 @@ def up(
     try:
         state = _show_until_ready(instance, timeout)
     except KeyboardInterrupt:
-        sys.stderr.write("\nThe platform goes on starting: `foundry status` shows it, `foundry down` stops it.\n")
+        sys.stderr.write(
+            "\nThe platform goes on starting: `foundry status` shows it, `foundry down` stops it.\n"
+        )
         raise typer.Exit(130) from None
     _say_ready(instance, state, fresh=fresh)
 
 
 def down(
     home: HomeOption = DEFAULT_HOME,
-    purge: Annotated[bool, typer.Option("--purge", help="Also delete the home: databases, models, keys, logs.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also delete the home: databases, models, keys, logs.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Stop everything that this instance started, and nothing else.
@@ -162,7 +172,13 @@ def _say_ready(instance: Instance, state: PlatformState, *, fresh: bool) -> None
     shown = instance.layout.secrets / ".admin.key.shown"
     first_time = not shown.exists()
     model = first_chat_route(instance)
-    said = "already running" if not fresh else f"ready after {state.ready_after_s:.0f} s" if state.ready_after_s else "ready"
+    said = (
+        "already running"
+        if not fresh
+        else f"ready after {state.ready_after_s:.0f} s"
+        if state.ready_after_s
+        else "ready"
+    )
     print(f"\nFoundry is {said}.\n")
     print(welcome(instance, model=model, show_key=first_time))
     if first_time:
@@ -172,7 +188,11 @@ def _say_ready(instance: Instance, state: PlatformState, *, fresh: bool) -> None
 def _print_json(instance: Instance, state: PlatformState | None) -> None:
     import msgspec
 
-    urls = {"openai": instance.openai_url, "control": instance.control_url, "dashboard": instance.dashboard_url}
+    urls = {
+        "openai": instance.openai_url,
+        "control": instance.control_url,
+        "dashboard": instance.dashboard_url,
+    }
     content = {
         "home": str(instance.home),
         "instance_id": instance.id,
@@ -193,9 +213,14 @@ def _print_status(instance: Instance, state: PlatformState) -> None:
     console = Console()
     console.print(table(state))
     age = time.time() - state.updated_at
-    snapshot = f"snapshot {state.snapshot_version}" if state.snapshot_version is not None else "no snapshot yet"
-    console.print(f"\n{snapshot} · seen {duration(age)} ago · home {instance.home} · instance {instance.id}", style="dim")
-    console.print(
-        f"endpoint {instance.openai_url} · control {instance.control_url} · dashboard {instance.dashboard_url}", style="dim"
+    snapshot = (
+        f"snapshot {state.snapshot_version}" if state.snapshot_version is not None else "no snapshot yet"
     )
-
+    console.print(
+        f"\n{snapshot} · seen {duration(age)} ago · home {instance.home} · instance {instance.id}",
+        style="dim",
+    )
+    console.print(
+        f"endpoint {instance.openai_url} · control {instance.control_url} · dashboard {instance.dashboard_url}",
+        style="dim",
+    )

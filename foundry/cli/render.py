@@ -14,7 +14,14 @@ from rich.text import Text
 from foundry.local.instance import Instance
 from foundry.local.state import SETTLED, PlatformState, ServiceState
 
-_STYLES = {"ready": "green", "done": "green", "failed": "bold red", "backoff": "yellow", "waiting": "dim", "stopped": "dim"}
+_STYLES = {
+    "ready": "green",
+    "done": "green",
+    "failed": "bold red",
+    "backoff": "yellow",
+    "waiting": "dim",
+    "stopped": "dim",
+}
 _SYMBOLS = {"ready": "●", "done": "●", "failed": "✗", "backoff": "↻", "waiting": "○", "stopped": "○"}
 _SLOW_AFTER_S = 4.0
 """A phase that lasts longer shows its last log line."""
@@ -54,7 +61,9 @@ def table(state: PlatformState, now: float | None = None) -> RenderableType:
             Text(service.detail + restarts, overflow="ellipsis", no_wrap=True),
         )
     slow = [s for s in state.services if _is_slow(s, now)]
-    lines = [Text(f"  {s.name}: {s.last_log_line}", style="dim", overflow="ellipsis", no_wrap=True) for s in slow]
+    lines = [
+        Text(f"  {s.name}: {s.last_log_line}", style="dim", overflow="ellipsis", no_wrap=True) for s in slow
+    ]
     head = Text(f"{state.phase} · {duration(now - state.started_at)}", style="bold")
     return Group(head, grid, *lines)
 
@@ -103,7 +112,9 @@ def welcome(instance: Instance, *, model: str | None, show_key: bool) -> str:
         f"Admin key        {key}",
     ]
     if model is None:
-        return "\n".join([*lines, "", "No model is deployed: `foundry up --model hf://org/name` deploys one."])
+        return "\n".join(
+            [*lines, "", "No model is deployed: `foundry up --model hf://org/name` deploys one."]
+        )
     ask = f'{{"model":"{model}","messages":[{{"role":"user","content":"What is the capital of France?"}}]}}'
     return "\n".join(
         [

@@ -5,7 +5,7 @@ What it does not know: how deployments are made to run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -72,7 +72,9 @@ def first_chat_route(instance: Instance) -> str | None:
     """The chat route that was made last, or None when there is none or the control API is away."""
     try:
         with control(instance) as client:
-            return next((route.name for route in client.routes.list() if route.task.value == "generate"), None)
+            return next(
+                (route.name for route in client.routes.list() if route.task.value == "generate"), None
+            )
     except FoundryError:
         return None
 

@@ -26,7 +26,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def usage(
     home: HomeOption = DEFAULT_HOME,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most records, newest first.")] = 20,
-    since: Annotated[str | None, typer.Option(help="A time (2026-01-31T12:00) or an age (90s, 30m, 12h, 7d).")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="A time (2026-01-31T12:00) or an age (90s, 30m, 12h, 7d).")
+    ] = None,
     route: Annotated[str | None, typer.Option(help="Only this route.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,34 +65,44 @@ def parse_since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidParameter(
-            f"--since {text!r} is neither a time such as 2026-01-31T12:00 nor an age such as 30m", param="since"
+            f"--since {text!r} is neither a time such as 2026-01-31T12:00 nor an age such as 30m",
+            param="since",
         ) from error
     return moment if moment.tzinfo else moment.astimezone()
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def money(amount: Decimal) -> str:
+    """Dollars without trailing zeros, never in exponents."""
+    return f"{amount.normalize():f}" if amount else "0"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:  # Any: JSON values, each read by its column below
     """The records and their sum. Costs are summed as decimals; records without a known price are counted apart."""
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False, show_footer=True)
     known = [Decimal(str(row["cost_usd"])) for row in rows if row.get("cost_usd") is not None]
     unknown = sum(1 for row in rows if row.get("price_status") == "unknown")
-    total = f"{sum(known, Decimal(0)):f}" + (f" + {unknown} unpriced" if unknown else "")
-    grid.add_column("time", footer=f"{len(rows)} records")
+    total = money(sum(known, Decimal(0))) + (f" + {unknown} unpriced" if unknown else "")
+    grid.add_column("time", no_wrap=True, footer=f"{len(rows)} records")
     grid.add_column("route")
     grid.add_column("in", justify="right", footer=str(sum(int(row["input_tokens"]) for row in rows)))
     grid.add_column("out", justify="right", footer=str(sum(int(row["output_tokens"]) for row in rows)))
     grid.add_column("ttft ms", justify="right")
-    grid.add_column("cost $", justify="right", footer=total)
+    grid.add_column("cost $", justify="right", no_wrap=True, footer=total)
     grid.add_column("status", justify="right")
     for row in rows:
         ttft = row.get("ttft_ms")
         cost = row.get("cost_usd")
         moment = datetime.fromisoformat(str(row["received_at"])).astimezone()
         grid.add_row(
-            *(f"{moment:%Y-%m-%d %H:%M:%S}", str(row.get("route") or "-")),
-            *(str(row["input_tokens"]), str(row["output_tokens"]), "" if ttft is None else f"{float(ttft):.0f}"),
-            "?" if cost is None else f"{Decimal(str(cost)):f}",
+            *(f"{moment:%m-%d %H:%M:%S}", str(row.get("route") or row.get("protocol") or "-")),
+            *(
+                str(row["input_tokens"]),
+                str(row["output_tokens"]),
+                "" if ttft is None else f"{float(ttft):.0f}",
+            ),
+            "?" if cost is None else money(Decimal(str(cost))),
             f"{row['status']} {row.get('outcome', '')}".strip(),
         )
     return grid

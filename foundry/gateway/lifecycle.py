@@ -74,6 +74,7 @@ class Lifecycle:
         gateway: str,
         max_body_bytes: int,
         body_timeout_s: float,
+        sends_request_id: bool,
     ) -> None:
         self._snapshots = snapshots
         self._transport = transport
@@ -83,6 +84,7 @@ class Lifecycle:
         self._gateway = gateway
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._sends_request_id = sends_request_id
 
     async def infer(
         self,
@@ -227,33 +229,43 @@ class Lifecycle:
     async def _stream(
         self, codec: Codec, exchange: Exchange, meter: Meter, response: aiohttp.ClientResponse, send: Send
     ) -> None:
-        exchange.status = _OK
-        await send({"type": "http.response.start", "status": _OK, "headers": self._headers(exchange, _SSE)})
-        last = codec.end_marker
+        """Pass events on as they come. The head goes out with the first of them: an upstream that fails before is refused
+        like one that never answered, with a status of its own. What came with the end marker goes out with ours."""
+        start = {"type": "http.response.start", "status": _OK, "headers": self._headers(exchange, _SSE)}
+        last, begun = codec.end_marker, False
         try:
             async for data in self._transport.stream(response):
                 out = meter.feed(data)
                 exchange.last_token_ns = time.perf_counter_ns()
                 if meter.started and not exchange.first_token_ns:
                     exchange.first_token_ns = exchange.last_token_ns
+                exchange.response_bytes += len(out)
+                if meter.ended and meter.error is None:
+                    last = out + last
+                    break
                 if out:
-                    exchange.response_bytes += len(out)
+                    if not begun:
+                        begun, exchange.status = True, _OK  # also for a record made under cancellation
+                        await send(start)
                     await send({"type": "http.response.body", "body": out, "more_body": True})
-            if meter.error is not None:
-                raise UpstreamBroke(f"the upstream failed in the middle of its answer: {meter.error}")
-            if not meter.ended:
-                raise UpstreamBroke("the upstream ended its answer half-way")
+            _require_whole(meter)
             exchange.outcome = "completed"
         except FoundryError as error:
+            if not begun:
+                raise
             exchange.fail(error)
             last = codec.error_event(error, exchange.request_id)
         finally:
             _count_stream(exchange, meter)
+        exchange.status = _OK
         try:
             self.settle(exchange)
         except SpoolFull as error:
             last = codec.error_event(error, exchange.request_id)
+        if not begun:
+            await send(start)
         await send({"type": "http.response.body", "body": last})
+        await self._transport.drain(response)
 
     async def answer(self, exchange: Exchange, body: bytes, send: Send) -> None:
         """Send a whole answer, after settling."""
@@ -276,10 +288,20 @@ class Lifecycle:
         await send({"type": "http.response.body", "body": body})
 
     def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
-        named = [*headers, (b"x-request-id", exchange.request_id.encode())]
+        named = [*headers]
+        if self._sends_request_id:
+            named.append((b"x-request-id", exchange.request_id.encode()))
         if exchange.upstream is not None:
             named.append((b"x-foundry-target", exchange.upstream.target_id.encode()))
         return named
+
+
+def _require_whole(meter: Meter) -> None:
+    """Raises UpstreamBroke when the stream reported an error or stopped before its end marker."""
+    if meter.error is not None:
+        raise UpstreamBroke(f"the upstream failed in the middle of its answer: {meter.error}")
+    if not meter.ended:
+        raise UpstreamBroke("the upstream ended its answer half-way")
 
 
 def _count_stream(exchange: Exchange, meter: Meter) -> None:

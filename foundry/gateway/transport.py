@@ -5,6 +5,7 @@ What it does not know: protocols, targets, money.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
@@ -15,6 +16,7 @@ from foundry.errors import UpstreamBroke, UpstreamTimeout, UpstreamUnreachable
 _KEEPALIVE_S = 15.0
 """Idle connections are closed by us before an upstream's own keep-alive (uvicorn 5 s behind HAProxy's pool,
 vendors 30 s and more) can close them under a request."""
+_DRAIN_S = 1.0
 
 
 class Transport:
@@ -35,7 +37,6 @@ class Transport:
                 timeout=self._timeout,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=("user-agent", "accept"),
             )
         return self._session
 
@@ -73,3 +74,14 @@ class Transport:
             raise UpstreamTimeout("the upstream fell silent in the middle of its answer") from error
         except aiohttp.ClientError as error:
             raise UpstreamBroke(f"the upstream died while it answered: {error}") from error
+
+    async def drain(self, response: aiohttp.ClientResponse) -> None:
+        """Read what is left behind an answer that is whole, so that its connection can serve again; an upstream that
+        keeps it open loses the connection instead."""
+        if response.content.is_eof():
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await response.content.wait_eof()
+        except (TimeoutError, aiohttp.ClientError):
+            response.close()

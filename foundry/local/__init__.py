@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from foundry.local.start import Stopped
 
 
-def up(home: Path, *, models: bool = True, timeout_s: float = 900.0, model_uris: Sequence[str] = ()) -> Instance:
+def up(
+    home: Path, *, models: bool = True, timeout_s: float = 900.0, model_uris: Sequence[str] = ()
+) -> Instance:
     """Start (or find) the instance in `home` and wait until it is ready. Raises ProcessError with the failing part's last words."""
     from foundry.local import start
 

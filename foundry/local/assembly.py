@@ -22,7 +22,7 @@ from foundry.local import instance as instances
 from foundry.local import ports, registration, secrets, sweep
 from foundry.local.files import try_lock
 from foundry.local.instance import Instance
-from foundry.local.services import Wanted, table
+from foundry.local.services import table
 from foundry.local.state import PlatformState
 from foundry.local.supervisor import Supervisor
 from foundry.local.watch import watch
@@ -33,7 +33,9 @@ ALREADY_RUNNING = 75
 
 def supervise(arguments: Sequence[str] | None = None) -> int:
     """Parse, prepare, run until SIGTERM or SIGINT; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m foundry.local.supervisor", description="Supervise one instance.")
+    parser = argparse.ArgumentParser(
+        prog="python -m foundry.local.supervisor", description="Supervise one instance."
+    )
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--no-models", action="store_true")
     parser.add_argument("--model", action="append", default=[])
@@ -55,7 +57,9 @@ def supervise(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def prepare(instance: Instance, claims: ports.PortClaims, *, models: bool, model_uris: tuple[str, ...]) -> Supervisor:
+def prepare(
+    instance: Instance, claims: ports.PortClaims, *, models: bool, model_uris: tuple[str, ...]
+) -> Supervisor:
     """Heal what a killed predecessor left, find ports, make secrets; the supervisor, not yet running."""
     started_at = time.time()
     leftovers = sweep.end(sweep.find(instance))

@@ -167,11 +167,6 @@ class Layout(msgspec.Struct, frozen=True):
         return self.home / "registered.json"
 
     @property
-    def pulled_file(self) -> Path:
-        """Model sources that were fetched and converted."""
-        return self.home / "pulled.json"
-
-    @property
     def secrets(self) -> Path:
         """Secret files, 0600 in a folder of 0700."""
         return self.home / "secrets"
@@ -251,7 +246,9 @@ class Instance(Remembered, frozen=True, kw_only=True):
     def save(self) -> None:
         """Write `instance.json`, atomically."""
         remembered = Remembered(id=self.id, created_at=self.created_at, ports=self.ports)
-        write_atomically(self.layout.instance_file, msgspec.json.format(msgspec.json.encode(remembered), indent=2))
+        write_atomically(
+            self.layout.instance_file, msgspec.json.format(msgspec.json.encode(remembered), indent=2)
+        )
 
 
 def load(home: Path) -> Instance | None:
@@ -277,4 +274,3 @@ def load_or_create(home: Path) -> Instance:
         found.save()
     found.layout.make()
     return found
-

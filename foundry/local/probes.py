@@ -17,7 +17,9 @@ _TIMEOUT_S = 5.0
 _OK = 200
 
 
-def get(port: int, path: str, token: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> tuple[int, bytes]:
+def get(
+    port: int, path: str, token: str | None = None, *, timeout_s: float = _TIMEOUT_S
+) -> tuple[int, bytes]:
     """Status and body of a GET on loopback. Blocking. Raises UpstreamUnreachable when nothing answers."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:

@@ -32,7 +32,9 @@ class Child:
         """Where this start's output begins in `log`."""
 
     @classmethod
-    async def start(cls, command: Sequence[str], env: Mapping[str, str], log: Path, *, niceness: int = 0) -> Child:
+    async def start(
+        cls, command: Sequence[str], env: Mapping[str, str], log: Path, *, niceness: int = 0
+    ) -> Child:
         """Start `command` with exactly `env`; it gets SIGTERM when this process dies. Call from the main thread."""
         rotate(log)
         with log.open("ab") as output:

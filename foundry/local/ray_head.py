@@ -42,7 +42,7 @@ def run(instance: Instance) -> None:
         min_worker_port=ports.workers.start,
         max_worker_port=ports.workers.stop - 1,
         dashboard_host=LOOPBACK,
-        dashboard_port=ports.dashboard,
+        dashboard_port=ports.dashboard,  # pyright: ignore[reportArgumentType]  # Ray annotates it as bool
         include_dashboard=True,
         dashboard_agent_listen_port=ports.agent_http,
         metrics_agent_port=ports.agent_grpc,
@@ -52,13 +52,15 @@ def run(instance: Instance) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         temp_dir=str(instance.temp_dir),
         no_monitor=True,
-        include_log_monitor=False,
+        include_log_monitor=False,  # pyright: ignore[reportArgumentType]  # Ray annotates it as str
     )
     node = Node(parameters, head=True, shutdown_at_exit=True, spawn_reaper=True)
     print(f"Ray is up: {node.address}, session {node.get_session_dir_path()}", flush=True)  # noqa: T201 - this is its log
     while not (dead := node.dead_processes()):
         time.sleep(1)
-    raise ProcessError(f"Ray's {dead[0][0]} died with status {dead[0][1].returncode}; logs: {node.get_logs_dir_path()}")
+    raise ProcessError(
+        f"Ray's {dead[0][0]} died with status {dead[0][1].returncode}; logs: {node.get_logs_dir_path()}"
+    )
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

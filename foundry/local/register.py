@@ -31,7 +31,9 @@ def spec_for(uri: str) -> DeploymentSpec:
     last = re.sub(r"[@?#].*$", "", uri.rstrip("/")).rsplit("/", 1)[-1]
     name = re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-")[:_NAME_LENGTH].strip("-")
     if not name or "://" not in uri:
-        raise DeploymentSpecError(f"{uri!r} is no model source: use hf://org/name, file:///path or pypi://distribution@version")
+        raise DeploymentSpecError(
+            f"{uri!r} is no model source: use hf://org/name, file:///path or pypi://distribution@version"
+        )
     return DeploymentSpec(name=name, model=uri, served_model_name=name)
 
 

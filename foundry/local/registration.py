@@ -23,8 +23,7 @@ def wanted(layout: Layout, *, models: bool, model_uris: tuple[str, ...]) -> Want
     uris = list(model_uris)
     if models and not registered:
         uris += _default_sources(skip_chat=bool(model_uris))
-    pull = tuple(uri for uri in uris if uri not in _names(layout.pulled_file))
-    return Wanted(models=models, model_uris=model_uris, pull=pull, register=True)
+    return Wanted(models=models, model_uris=model_uris, pull=tuple(uris), register=True)
 
 
 def remember(path: Path, names: Iterable[str]) -> None:

@@ -89,4 +89,6 @@ def _ensure_pair(folder: Path) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, text.encode() if text.endswith("\n") else f"{text}\n".encode(), mode=0o600, durable=True)
+    write_atomically(
+        path, text.encode() if text.endswith("\n") else f"{text}\n".encode(), mode=0o600, durable=True
+    )

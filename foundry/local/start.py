@@ -70,7 +70,7 @@ def wait(
         state = states.read(instance.layout.state_file)
         if state is not None and on_state is not None:
             on_state(state)
-        if state is not None and state.phase == "ready":
+        if state is not None and state.phase == "ready" and is_running(instance.home):
             return state
         if state is not None and state.phase == "failed":
             raise ProcessError(failure_text(instance, state))
@@ -78,7 +78,11 @@ def wait(
             words = "\n".join(tail(instance.layout.log("supervisor"), 10))
             raise ProcessError(f"the supervisor ended while the platform was starting:\n{words}")
         if time.monotonic() > deadline:
-            waiting = ", ".join(s.name for s in state.services if s.phase not in states.SETTLED) if state else "everything"
+            waiting = (
+                ", ".join(s.name for s in state.services if s.phase not in states.SETTLED)
+                if state
+                else "everything"
+            )
             raise ProcessError(
                 f"not ready after {timeout_s:g} s, still waiting for: {waiting}; it goes on starting: see `foundry status`"
             )
@@ -123,7 +127,10 @@ def failure_text(instance: Instance, state: PlatformState) -> str:
             parts.append(f"{service.name}: {service.detail}\n{quoted}")
     named = next((service.name for service in state.services if service.phase == "failed"), "supervisor")
     return "\n".join(
-        [*parts, f"next: `foundry logs {named}` for the whole log, then `foundry down` and `foundry up` when it is mended"]
+        [
+            *parts,
+            f"next: `foundry logs {named}` for the whole log, then `foundry down` and `foundry up` when it is mended",
+        ]
     )
 
 
@@ -201,7 +208,9 @@ def _deploy_into_running(instance: Instance, *, models: bool, model_uris: tuple[
     command = [sys.executable, "-m", "foundry.local.register", "--home", str(instance.home)]
     for uri in model_uris:
         command += ["--model", uri]
-    done = subprocess.run(command, env=base_environment(instance), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=base_environment(instance), capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise ProcessError(f"the deployments could not be registered: {done.stderr.strip()[-500:]}")
 
@@ -210,7 +219,9 @@ def _stop_supervisor(instance: Instance) -> bool:
     if not is_running(instance.home):
         return False
     state = states.read(instance.layout.state_file)
-    supervisors = [psutil.Process(state.supervisor_pid)] if state and psutil.pid_exists(state.supervisor_pid) else []
+    supervisors = (
+        [psutil.Process(state.supervisor_pid)] if state and psutil.pid_exists(state.supervisor_pid) else []
+    )
     supervisors = supervisors or sweep.find(instance, service="supervisor")
     for process in supervisors:
         with suppress(psutil.NoSuchProcess):
@@ -224,7 +235,11 @@ def _stop_supervisor(instance: Instance) -> bool:
 
 
 def _purge(instance: Instance) -> None:
-    moved = (instance.home / "postgres").resolve()  # outside the home when that is closed to PostgreSQL's user
+    moved = (
+        instance.home / "postgres"
+    ).resolve()  # outside the home when that is closed to PostgreSQL's user
     if not moved.is_relative_to(instance.home.resolve()):
-        shutil.rmtree(moved.parent if moved.parent.name.startswith("instance-") else moved, ignore_errors=True)
+        shutil.rmtree(
+            moved.parent if moved.parent.name.startswith("instance-") else moved, ignore_errors=True
+        )
     shutil.rmtree(instance.home)

@@ -39,7 +39,9 @@ class Supervised:
 
     def __init__(self, service: Service, tell: Callable[[], None]) -> None:
         self.service = service
-        self.state = ServiceState(name=service.name, kind=service.kind, detail=service.detail, since=time.time())
+        self.state = ServiceState(
+            name=service.name, kind=service.kind, detail=service.detail, since=time.time()
+        )
         self.settled = asyncio.Event()
         """Set while it is ready (or done)."""
         self.ended = asyncio.Event()
@@ -70,7 +72,7 @@ class Supervised:
             if self.service.kind == "task" and status == 0:
                 self.enter("done")
                 return
-            delay_s = self._failed(status, healthy_s)
+            delay_s = self.failed(status, healthy_s)
             await asyncio.to_thread(self._end_leftovers, instance)
             await asyncio.sleep(delay_s)
 
@@ -106,16 +108,20 @@ class Supervised:
             await child.wait()
             return
         probe = self.service.probe
-        while probe is not None and not await asyncio.to_thread(probe.ready, child.log, child.log_offset):
+        while probe is not None:
+            if await asyncio.to_thread(probe.ready, child.log, child.log_offset):
+                return
             await asyncio.sleep(PROBE_INTERVAL_S)
 
-    def _failed(self, status: int, healthy_s: float) -> float:
+    def failed(self, status: int, healthy_s: float) -> float:
         """Note the end; seconds until the next try."""
         self._failures = 1 if healthy_s >= HEALTHY_AFTER_S else self._failures + 1
         self.state.restarts += 1
         never_ready = self.state.ready_after_s is None
         given_up = never_ready and self._failures >= GIVEN_UP_AFTER
-        delay_s = BACKOFF_MOST_S if given_up else min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** (self._failures - 1))
+        delay_s = (
+            BACKOFF_MOST_S if given_up else min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** (self._failures - 1))
+        )
         self.state.retry_at = time.time() + delay_s
         self.enter("failed" if given_up else "backoff", f"{ended(status)}; tried again in {delay_s:g} s")
         return delay_s

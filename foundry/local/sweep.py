@@ -26,7 +26,9 @@ def find(instance: Instance, *, service: str | None = None) -> list[psutil.Proce
     for process in psutil.process_iter():
         try:
             children.setdefault(process.ppid(), []).append(process)
-            if process.status() != psutil.STATUS_ZOMBIE and _belongs(process, instance.id, service, by_working_folder):
+            if process.status() != psutil.STATUS_ZOMBIE and _belongs(
+                process, instance.id, service, by_working_folder
+            ):
                 found[process.pid] = process
         except psutil.Error:
             continue  # gone, or another user's

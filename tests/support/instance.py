@@ -53,7 +53,13 @@ class Home:
         return key, KeyEntry.model_validate({**base, **fields})
 
     def write_snapshot(self, keys: list[KeyEntry], routes: list[RouteEntry], version: int = 1) -> Snapshot:
-        snapshot = Snapshot(cluster="test", version=version, issued_at=datetime.now(UTC), keys=tuple(keys), routes=tuple(routes))
+        snapshot = Snapshot(
+            cluster="test",
+            version=version,
+            issued_at=datetime.now(UTC),
+            keys=tuple(keys),
+            routes=tuple(routes),
+        )
         path = self.path / "snapshots" / "test.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(sign(snapshot, self.signer).model_dump_json())

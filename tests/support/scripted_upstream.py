@@ -43,8 +43,7 @@ class ScriptedUpstream:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        assert site._server is not None
-        self.url = "http://127.0.0.1:%d" % site._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -103,7 +102,9 @@ class ScriptedUpstream:
                     request.transport.close()
                     return response
                 if count == 2 and model == "error-mid":
-                    await response.write(b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n')
+                    await response.write(
+                        b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n'
+                    )
                     return response
                 await asyncio.sleep(0.01 if model == "endless" else 0)  # the pace of the scripted engine
         except (ConnectionResetError, asyncio.CancelledError):
@@ -126,7 +127,13 @@ def _usage(output: int) -> dict[str, Any]:
 
 def _event(delta: dict[str, Any] | None, usage: dict[str, Any] | None) -> bytes:
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
-    chunk: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices}
+    chunk: dict[str, Any] = {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": choices,
+    }
     if usage is not None:
         chunk["usage"] = usage
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"

@@ -35,14 +35,18 @@ def test_the_model_is_renamed_and_usage_is_asked_for() -> None:
 
 def test_null_stream_options_are_no_options() -> None:
     call = CHAT.parse(b'{"model":"m","messages":[],"stream":true,"stream_options":null}')
-    assert json.loads(CHAT.upstream_body(call, "m", running_usage=False))["stream_options"] == {"include_usage": True}
+    assert json.loads(CHAT.upstream_body(call, "m", running_usage=False))["stream_options"] == {
+        "include_usage": True
+    }
 
 
 def test_an_embedding_request_cannot_stream() -> None:
     assert not EMBEDDINGS.parse(b'{"model":"m","input":"x","stream":true}').stream
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b'{"model":', b'{"a":1}x', b"\xff\xfe{}", b'{"a":NaN}', b"null"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'"x"', b'{"model":', b'{"a":1}x', b"\xff\xfe{}", b'{"a":NaN}', b"null"]
+)
 def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         CHAT.parse(body)
@@ -58,7 +62,10 @@ def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
         (b'{"model":"m"}', "messages"),
         (b'{"model":"m","messages":[],"stream":"yes"}', "stream"),
         (b'{"model":"m","messages":[],"stream":true,"stream_options":7}', "stream_options"),
-        (b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":"x"}}', "stream_options"),
+        (
+            b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":"x"}}',
+            "stream_options",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named(body: bytes, param: str) -> None:
@@ -68,10 +75,13 @@ def test_a_wrong_parameter_is_named(body: bytes, param: str) -> None:
 
 
 def test_counts_of_a_whole_answer() -> None:
-    body = b'{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"reasoning_tokens":1}}}'
-    assert CHAT.counts(body) == TokenCounts(input_tokens=9, cached_input_tokens=2, output_tokens=5, reasoning_tokens=1)
+    body = (
+        b'{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2},'
+        b'"completion_tokens_details":{"reasoning_tokens":1}}}'
+    )
+    assert CHAT.counts(body) == TokenCounts(
+        input_tokens=9, cached_input_tokens=2, output_tokens=5, reasoning_tokens=1
+    )
     assert CHAT.counts(b'{"usage":null}') is None
     assert CHAT.counts(b"not json") is None
     assert CHAT.estimated_output_tokens(b'{"choices":[{"message":{"content":"12345"}},{"text":"1234"}]}') == 3
-
-

@@ -25,7 +25,9 @@ def _meter(*, wants_usage: bool = False, wants_running_usage: bool = False) -> S
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
-def test_however_it_is_cut_the_caller_gets_the_same_and_the_counts_are_right(size: int, newline: bytes) -> None:
+def test_however_it_is_cut_the_caller_gets_the_same_and_the_counts_are_right(
+    size: int, newline: bytes
+) -> None:
     meter, stream = _meter(), STREAM.replace(b"\n", newline)
     out = b"".join(meter.feed(stream[i : i + size]) for i in range(0, len(stream), size))
     assert out == CLEAN
@@ -67,7 +69,13 @@ def test_the_role_chunk_is_not_the_first_token() -> None:
 
 @pytest.mark.parametrize(
     "delta",
-    [b'{"tool_calls":[{"index":0}]}', b'{"reasoning_content":"hm"}', b'{"reasoning":"hm"}', b'{"refusal":"no"}', b'{"content":["odd"]}'],
+    [
+        b'{"tool_calls":[{"index":0}]}',
+        b'{"reasoning_content":"hm"}',
+        b'{"reasoning":"hm"}',
+        b'{"refusal":"no"}',
+        b'{"content":["odd"]}',
+    ],
 )
 def test_whatever_a_model_says_counts_as_its_first_token(delta: bytes) -> None:
     meter = _meter()

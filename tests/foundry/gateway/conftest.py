@@ -57,7 +57,9 @@ class Rig:
 
 
 def _routes(upstream_url: str) -> list[RouteEntry]:
-    def route(name: str, target: EngineTarget | ProviderTarget, task: Task = Task.GENERATE, **fields: Any) -> RouteEntry:
+    def route(
+        name: str, target: EngineTarget | ProviderTarget, task: Task = Task.GENERATE, **fields: Any
+    ) -> RouteEntry:
         return RouteEntry(name=name, task=task, targets=(target,), created_at=datetime.now(UTC), **fields)
 
     def engine(model: str, phase: DeploymentPhase = DeploymentPhase.READY, **fields: Any) -> EngineTarget:
@@ -73,7 +75,9 @@ def _routes(upstream_url: str) -> list[RouteEntry]:
         *(route(f"own-{name}", engine(name)) for name in names),
         *(route(f"vendor-{name}", vendor(name)) for name in names),
         route("embed", engine("embed"), Task.EMBED),
-        route("loading", engine("loading", DeploymentPhase.LOADING, phase_detail="reading weights", eta_s=42)),
+        route(
+            "loading", engine("loading", DeploymentPhase.LOADING, phase_detail="reading weights", eta_s=42)
+        ),
         route("dead", engine("dead", base_url="http://127.0.0.1:9")),
         route("unpriced", engine("ok", price=None)),
         route("secretless", ProviderTarget(target_id="groq/x", provider="groq", model="x")),

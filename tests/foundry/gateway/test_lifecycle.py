@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -65,7 +65,10 @@ async def test_the_official_client_streams_and_is_told_the_usage_it_asked_for(ri
     made = await rig()
     client = openai.AsyncOpenAI(base_url=made.url + "/v1", api_key=made.keys["good"], max_retries=0)
     stream = await client.chat.completions.create(
-        model="own-ok", messages=[{"role": "user", "content": "x"}], stream=True, stream_options={"include_usage": True}
+        model="own-ok",
+        messages=[{"role": "user", "content": "x"}],
+        stream=True,
+        stream_options={"include_usage": True},
     )
     chunks = [chunk async for chunk in stream]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -91,7 +94,9 @@ async def test_the_upstream_gets_our_credentials_its_model_name_and_the_request_
     assert vendor_headers["authorization"] == "Bearer sk-vendor"
     assert vendor_body["model"] == "ok"
     assert vendor_headers["x-request-id"] == "mine-1"
-    assert own_headers["authorization"] == "Bearer " + (made.home.path / "secrets" / "engine.token").read_text()
+    assert (
+        own_headers["authorization"] == "Bearer " + (made.home.path / "secrets" / "engine.token").read_text()
+    )
     assert made.keys["good"] not in json.dumps([vendor_headers, own_headers])
 
 
@@ -116,7 +121,9 @@ async def test_embeddings_and_models(rig: MakeRig) -> None:
     ("authorization", "status"),
     [(None, 401), ("Bearer", 401), ("Bearer fk-wrong", 401), ("Basic abc", 401), ("Bearer \xff", 401)],
 )
-async def test_a_wrong_key_is_refused_and_recorded(rig: MakeRig, authorization: str | None, status: int) -> None:
+async def test_a_wrong_key_is_refused_and_recorded(
+    rig: MakeRig, authorization: str | None, status: int
+) -> None:
     made = await rig()
     async with made.client() as client:
         client.headers.pop("authorization")
@@ -160,7 +167,13 @@ async def test_expired_scopeless_and_narrow_keys(rig: MakeRig) -> None:
         ("GET", "/v1/modelsx", b"", 404, "not_found"),
         ("GET", "/", b"", 404, "not_found"),
         ("POST", "/engines/own/v1/chat/completions", b"{}", 404, "not_found"),
-        ("POST", "/v1/chat/completions", b'{"model":"own-ok","messages":"' + b"x" * 5000 + b'"}', 413, "body_too_large"),
+        (
+            "POST",
+            "/v1/chat/completions",
+            b'{"model":"own-ok","messages":"' + b"x" * 5000 + b'"}',
+            413,
+            "body_too_large",
+        ),
     ],
 )
 async def test_bad_requests_have_the_right_shape(
@@ -179,7 +192,7 @@ async def test_bad_requests_have_the_right_shape(
 async def test_an_oversized_body_without_a_declared_length_is_stopped(rig: MakeRig) -> None:
     made = await rig(max_body_bytes=4096)
 
-    async def undeclared() -> Any:
+    async def undeclared() -> AsyncIterator[bytes]:
         for _ in range(8):
             yield b"x" * 1024
 
@@ -213,7 +226,9 @@ async def test_a_caller_who_leaves_in_the_middle_of_the_body_is_recorded(rig: Ma
 
 
 @pytest.mark.parametrize("target", ["own", "vendor"])
-async def test_a_caller_who_leaves_mid_stream_stops_the_upstream_and_pays_for_what_came(rig: MakeRig, target: str) -> None:
+async def test_a_caller_who_leaves_mid_stream_stops_the_upstream_and_pays_for_what_came(
+    rig: MakeRig, target: str
+) -> None:
     made = await rig()
     async with (
         made.client() as client,
@@ -247,7 +262,9 @@ async def test_a_caller_who_leaves_before_the_answer_is_recorded(rig: MakeRig) -
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["own-die-before", "dead"])
-async def test_an_upstream_that_dies_before_its_answer_is_a_502(rig: MakeRig, model: str, stream: bool) -> None:
+async def test_an_upstream_that_dies_before_its_answer_is_a_502(
+    rig: MakeRig, model: str, stream: bool
+) -> None:
     made = await rig()
     async with made.client() as client:
         answer = await client.post("/v1/chat/completions", json=_chat(model, stream=stream))
@@ -293,7 +310,11 @@ async def test_an_upstreams_error_keeps_its_words_and_never_blames_the_caller_fo
         answer = await client.post("/v1/chat/completions", json=_chat(f"vendor-status-{status}", stream=True))
     expected = 502 if status in (401, 403, 404, 500) else status
     error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["param"]) == (expected, "upstream_refused", "temperature")
+    assert (answer.status_code, error["code"], error["param"]) == (
+        expected,
+        "upstream_refused",
+        "temperature",
+    )
     assert f"scripted {status}" in error["message"]
     assert answer.headers["retry-after"] == "7"
 
@@ -323,7 +344,11 @@ async def test_an_unknown_price_is_never_zero(rig: MakeRig) -> None:
         answer = await client.post("/v1/chat/completions", json=_chat("unpriced"))
     assert "x-foundry-cost-usd" not in answer.headers
     [record] = made.records()
-    assert (record["cost_usd"], record["price_status"], record["output_tokens"]) == (None, "unknown", OUTPUT_TOKENS)
+    assert (record["cost_usd"], record["price_status"], record["output_tokens"]) == (
+        None,
+        "unknown",
+        OUTPUT_TOKENS,
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])

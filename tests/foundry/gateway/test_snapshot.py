@@ -52,7 +52,12 @@ def test_a_restart_serves_the_last_good_one(tmp_path: Path) -> None:
         (_signed(4), "older"),
         (_signed(9, cluster="other"), "cluster"),
         (_signed(9, signer=Ed25519PrivateKey.generate()), "trusts"),
-        (_signed(9).model_copy(update={"payload": _signed(9).payload.replace('"version":9', '"version":10')}), "signature"),
+        (
+            _signed(9).model_copy(
+                update={"payload": _signed(9).payload.replace('"version":9', '"version":10')}
+            ),
+            "signature",
+        ),
         (_signed(9).model_copy(update={"signature": "!!"}), "signature"),
     ],
 )
@@ -101,13 +106,14 @@ async def control() -> AsyncIterator[Control]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    assert site._server is not None
-    made.url = "http://127.0.0.1:%d/v1/snapshots/test" % site._server.sockets[0].getsockname()[1]
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/snapshots/test"
     yield made
     await runner.cleanup()
 
 
-async def test_pulling_survives_failures_and_refusals_and_ends_at_the_newest(tmp_path: Path, control: Control) -> None:
+async def test_pulling_survives_failures_and_refusals_and_ends_at_the_newest(
+    tmp_path: Path, control: Control
+) -> None:
     store = _store(tmp_path)
     control.answers = [
         web.Response(text=_signed(3).model_dump_json()),

@@ -31,7 +31,12 @@ def python_service(instance: Instance) -> Callable[..., Service]:
 
     def make(name: str, code: str, **fields: object) -> Service:
         marks = {ID_VARIABLE: instance.id, SERVICE_VARIABLE: name}
-        row = {"name": name, "command": [sys.executable, "-S", "-c", code], "env": {**environment(), **marks}, **fields}
+        row = {
+            "name": name,
+            "command": [sys.executable, "-S", "-c", code],
+            "env": {**environment(), **marks},
+            **fields,
+        }
         return Service(**row)  # type: ignore[arg-type]  # fields as the test names them
 
     return make

