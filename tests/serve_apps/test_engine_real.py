@@ -248,6 +248,15 @@ def test_ready_replicas_say_so(instance: Instance) -> None:
     for name in (CHAT.name, EMBEDDING.name):
         files = list((instance.home / "run" / "engines" / name).glob("*.json"))
         assert [json.loads(path.read_text())["phase"] for path in files] == ["ready"]
+        logs = (instance.home.parent / "ray" / "session_latest" / "logs").glob("worker-*.err")
+        events = [
+            json.loads(line)
+            for log in logs
+            for line in log.read_text().splitlines()
+            if "engine_phase" in line
+        ]
+        phases = [event["phase"] for event in events if event["deployment"] == name]
+        assert phases == ["pulling", "loading", "warming", "ready"]
 
 
 def test_no_core_outlives_a_killed_replica(instance: Instance) -> None:
