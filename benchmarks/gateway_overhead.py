@@ -29,6 +29,7 @@ from benchmarks.foundry_rig import Rig, foundry_gateway
 from benchmarks.processes import Children, Failed, say
 from benchmarks.report import all_met, head, spread, target
 from benchmarks.systems import System, litellm_version, start_haproxy, start_litellm, start_upstream
+from foundry.telemetry import configure
 
 WORKLOADS: dict[str, list[str]] = {
     "json": [],
@@ -274,6 +275,7 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Command line."""
     options = _options()
+    configure("benchmark", "WARNING")  # log lines to stderr: stdout is for the result
     root = str(Path(__file__).resolve().parent.parent)
     os.environ["PYTHONPATH"] = root  # the children import this tree, whatever is installed
     folder = Path(tempfile.mkdtemp(prefix="fb-", dir="/tmp"))  # short: Ray's socket paths hold 107 bytes

@@ -81,7 +81,9 @@ async def watch(supervisor: Supervisor) -> None:
     _move(gateway, "starting", "OpenAI-compatible endpoint")
     registration = supervisor.supervised.get("register")
     while True:
-        complete = registration is None or registration.settled.is_set()  # asked before looking: all are listed then
+        complete = (
+            registration is None or registration.settled.is_set()
+        )  # asked before looking: all are listed then
         deployments = await asyncio.to_thread(_look, supervisor, gateway)
         supervisor.watched = [gateway, *deployments]
         settled = complete and all(line.phase in SETTLED for line in supervisor.watched)

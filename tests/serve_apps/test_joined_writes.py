@@ -22,7 +22,9 @@ async def _serving(answer: Callable[[Send], Awaitable[None]]) -> AsyncIterator[i
         await receive()
         await answer(send)
 
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=JoinedWrites, lifespan="off", log_level="critical")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, http=JoinedWrites, lifespan="off", log_level="critical"
+    )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     while not server.started:
