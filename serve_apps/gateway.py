@@ -44,12 +44,7 @@ def build(args: dict[str, str]) -> Application:
         ray_actor_options={"num_cpus": 0.1},
         health_check_period_s=5,
         graceful_shutdown_timeout_s=30,
-<<<<<<< HEAD
-        logging_config=LoggingConfig(enable_access_log=False),
-    )(serve.ingress(_app)())
-=======
         # Serve makes its access record at INFO and drops it later: at WARNING it is not made (2% of the CPU).
         logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
-    )
->>>>>>> bench
+    )(serve.ingress(_app)())
     return deployment.bind()
