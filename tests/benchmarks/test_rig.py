@@ -4,6 +4,7 @@ meter that misses no child."""
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -141,8 +142,6 @@ def test_the_meter_counts_what_a_grandchild_used(
 
 
 def test_the_clock_of_a_process_is_its_own_cpu_time() -> None:
-    import os
-
     before, own = cpu_ns(os.getpid()), time.process_time_ns()
     while time.process_time_ns() - own < 50_000_000:
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 @asynccontextmanager
-async def _serving(answer: Callable[[Send], Awaitable[None]]) -> AsyncIterator[int]:
+async def _serving(answer: Callable[[Send], Awaitable[None]]) -> AsyncGenerator[int]:
     async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
         await receive()
         await answer(send)
