@@ -14,7 +14,10 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content, answer.usage)
 
 for chunk in client.chat.completions.create(
-    model="smollm2-135m-instruct", messages=[{"role": "user", "content": question}], temperature=0, stream=True
+    model="smollm2-135m-instruct",
+    messages=[{"role": "user", "content": question}],
+    temperature=0,
+    stream=True,
 ):
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()

@@ -9,12 +9,15 @@ What it does not know: keys, routes, usage (the gateway does those); it demands 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray
+import structlog
 from ray import serve
+from ray.serve import Application, Deployment
 from starlette.types import ASGIApp
 
 from foundry import catalog
@@ -22,11 +25,12 @@ from foundry.engines import ClusterResources, EngineConfig, render
 from foundry.engines.phases import PhaseReporter
 from foundry.errors import DeploymentSpecError, FoundryError
 from foundry.settings import load
+from foundry.telemetry import configure
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
 from serve_apps import core_forkserver
 from serve_apps.engine_edge import EngineEdge, warm_up
 
-_LOGGER = logging.getLogger("ray.serve.foundry.engine")
+log = structlog.get_logger(__name__)
 _TOKEN_SECRET = "engine.token"  # noqa: S105 (the name of the secret, not the secret)
 
 
@@ -39,6 +43,9 @@ class EngineServer(Protocol):
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """The engine's own OpenAI app."""
         ...
+
+    async def stop(self) -> None:
+        """End the engine's processes."""
 
 
 async def _start_vllm(config: EngineConfig) -> EngineServer:
@@ -56,13 +63,16 @@ async def _start_sglang(config: EngineConfig) -> EngineServer:
 _SERVERS = {"vllm": _start_vllm, "sglang": _start_sglang}
 
 
-@serve.ingress()
+@serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]  (Ray annotates it as Callable)
 class EngineReplica:
     """One replica: an engine and the ASGI app in front of it."""
 
     async def __init__(self, spec_json: str, config: EngineConfig) -> None:
         spec = DeploymentSpec.model_validate_json(spec_json)
         settings = load()
+        # Serve's own stderr buffers a thousand lines before it writes one; phases must be seen when they happen.
+        with contextlib.redirect_stderr(sys.__stderr__):
+            configure(f"engine/{spec.name}", settings.log_level)
         self._spec, self._token = spec, settings.secret(_TOKEN_SECRET)
         replica = serve.get_replica_context().replica_id.unique_id
         self._phases = PhaseReporter(settings.home, spec.name, replica)
@@ -86,7 +96,7 @@ class EngineReplica:
 
         self._phases.report(DeploymentPhase.PULLING, self._spec.model)
         model = await asyncio.to_thread(catalog.resolve, self._spec.model, home, show)
-        _LOGGER.info(json.dumps({"event": "model_resolved", "uri": model.resolved, "digest": model.digest}))
+        log.info("model_resolved", uri=model.resolved, digest=model.digest)
         return str(model.path)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -104,13 +114,13 @@ class EngineReplica:
     async def __del__(self) -> None:
         """Called by Serve when the replica is told to stop."""
         server = getattr(self, "_server", None)
-        if server is not None and server.engine is not None:
-            await server.engine.shutdown()
+        if server is not None:
+            await server.stop()
         if hasattr(self, "_phases"):
             self._phases.withdraw()
 
 
-def build(args: dict[str, Any]) -> serve.Application:  # Any: whatever JSON the Serve configuration holds
+def build(args: dict[str, Any]) -> Application:  # Any: whatever JSON the Serve configuration holds
     """The application of one deployment. Raises DeploymentSpecError when it cannot be run as written."""
     raw = args.get("spec")
     if raw is None:
@@ -122,14 +132,13 @@ def build(args: dict[str, Any]) -> serve.Application:  # Any: whatever JSON the 
     )
     config = render(spec, _cluster())
     for decision in config.decisions:
-        _LOGGER.info(json.dumps({"event": "engine_choice", "deployment": spec.name, "choice": decision}))
-    deployment = serve.deployment(EngineReplica, **config.serve_options)
+        log.info("engine_choice", deployment=spec.name, choice=decision)
+    configure("serve", load().log_level)
+    deployment: Deployment = serve.deployment(**config.serve_options)(EngineReplica)
     return deployment.bind(spec.model_dump_json(), config)
 
 
 def _cluster() -> ClusterResources | None:
-    import ray  # noqa: PLC0415
-
     if not ray.is_initialized():
         return None
     offered = ray.cluster_resources()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from typing import Any
 
 import httpx
+from pydantic import JsonValue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foundry.errors import ProcessError
@@ -96,7 +96,7 @@ async def warm_up(app: ASGIApp, spec: DeploymentSpec) -> None:
 
     Raises ProcessError with the engine's words when it cannot answer: such a replica must not become ready.
     """
-    body: dict[str, Any] = {"model": spec.served_model_name}
+    body: dict[str, JsonValue] = {"model": spec.served_model_name}
     if spec.task is Task.EMBED:
         path, body["input"] = "/v1/embeddings", "warm-up"
     else:
@@ -106,7 +106,7 @@ async def warm_up(app: ASGIApp, spec: DeploymentSpec) -> None:
         transport=transport, base_url="http://engine", timeout=_WARM_UP_TIMEOUT_S
     ) as client:
         answer = await client.post(path, json=body)
-    if answer.status_code != httpx.codes.OK:
+    if not answer.is_success:
         raise ProcessError(
             f"{spec.engine} started but its first request to {path} failed with {answer.status_code}: {answer.text[:500]}"
         )

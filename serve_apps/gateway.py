@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 from ray.serve.schema import LoggingConfig
 
 from foundry.gateway.app import Gateway
@@ -31,13 +31,13 @@ def _app() -> Gateway:
     gc.set_threshold(_GC_THRESHOLD)
     settings = load()
     configure("gateway", settings.log_level)
-    return Gateway(settings, gateway_id=serve.get_replica_context().replica_id.unique_id)
+    replica = serve.get_replica_context().replica_id.unique_id
+    return Gateway(settings, gateway_id=replica, sends_request_id=False)
 
 
 def build(args: dict[str, str]) -> Application:
     """The application. args: `replicas` (default 1)."""
-    deployment = serve.deployment(
-        serve.ingress(_app)(),
+    deployment: Deployment = serve.deployment(
         name="gateway",
         num_replicas=int(args.get("replicas", "1")),
         max_ongoing_requests=_IN_FLIGHT,
@@ -46,5 +46,5 @@ def build(args: dict[str, str]) -> Application:
         graceful_shutdown_timeout_s=30,
         # Serve makes its access record at INFO and drops it later: at WARNING it is not made (2% of the CPU).
         logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
-    )
+    )(serve.ingress(_app)())
     return deployment.bind()

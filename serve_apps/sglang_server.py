@@ -16,10 +16,18 @@ if TYPE_CHECKING:
     from serve_apps.engine import EngineServer
 
 
+class Server(SGLangServer):
+    """`ray.serve.llm`'s SGLang server, with an end."""
+
+    async def stop(self) -> None:
+        """End the schedulers."""
+        self.engine.shutdown()
+
+
 async def start(config: EngineConfig) -> EngineServer:
     """A started server; `config` names the model folder."""
     llm_config = LLMConfig(**config.llm_config)
     llm_config.engine_kwargs["model_path"] = config.llm_config["model_loading_config"]["model_source"]
-    server = SGLangServer(llm_config)
+    server = Server(llm_config)
     await server.start()
     return server

@@ -8,13 +8,13 @@ What it does not know: the replica, Ray, HTTP.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import signal
 import sys
 
-import vllm.v1.engine.core
-import vllm.v1.executor.uniproc_executor
-import vllm.v1.worker.cpu_worker  # noqa: F401 (imported for the side effect)
+for _name in ("vllm.v1.engine.core", "vllm.v1.executor.uniproc_executor", "vllm.v1.worker.cpu_worker"):
+    importlib.import_module(_name)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

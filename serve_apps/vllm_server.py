@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import vllm.v1.engine.utils
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 from ray.serve.llm import LLMConfig
+from vllm.v1.engine import utils as launcher
 
 from foundry.engines import EngineConfig
 from serve_apps.core_forkserver import context
@@ -38,7 +38,9 @@ class CpuEngine(Engine):
 
     async def start(self) -> None:
         """Start it without the Ray task that would fetch the model: the catalog has, and the task imports vLLM again."""
-        self.llm_config.get_or_create_callback().ctx.run_init_node = False
+        callback = self.llm_config.get_or_create_callback()
+        if callback is not None:
+            callback.ctx.run_init_node = False
         await super().start()
 
     def _prepare_engine_config(self, callback_ctx: Any) -> Any:  # Any: Ray's and vLLM's types, passed through
@@ -59,23 +61,32 @@ class Server(LLMServer):
         if self.engine is not None:
             await self.engine.start()
 
+    async def stop(self) -> None:
+        """End the engine core."""
+        if isinstance(self.engine, Engine):
+            await self.engine.shutdown()
+
 
 @contextmanager
 def _core_from_forkserver() -> Generator[None]:
     """Inside, vLLM starts its core through the fork server. It has no option for it: fork and spawn are all it knows, and
     inside a Ray actor only spawn (fork would copy Ray's threads' locks).
     """
-    original = vllm.v1.engine.utils.get_mp_context
-    vllm.v1.engine.utils.get_mp_context = context
+    name = "get_mp_context"
+    original = getattr(launcher, name)
+    setattr(launcher, name, context)
     try:
         yield
     finally:
-        vllm.v1.engine.utils.get_mp_context = original
+        setattr(launcher, name, original)
 
 
 async def start(config: EngineConfig) -> EngineServer:
     """A started server; `config` names the model folder. Raises RuntimeError with vLLM's words when it cannot start."""
     engine_cls = CpuEngine if config.device == "cpu" else Engine
-    server = Server.sync_init(LLMConfig(**config.llm_config), engine_cls=engine_cls)
+    made = Server.sync_init(LLMConfig(**config.llm_config), engine_cls=engine_cls)
+    server = cast(
+        "Server", made
+    )  # sync_init is annotated with the base class, and makes the class it is called on
     await server.start()
     return server

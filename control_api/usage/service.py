@@ -1,7 +1,7 @@
 """Usage records from the metrics store, over one connection pool that is opened at the first question.
 
-It also migrates the store's tables. What it does not know: HTTP, ClickHouse's SQL (`foundry/metrics/queries.py`). A store that is down is a 503, never a
-reason for the API not to start.
+It also migrates the store's tables. A store that is down is a 503, never a reason for the API not to start.
+What it does not know: HTTP, ClickHouse's SQL (`foundry/metrics/queries.py`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pathlib import Path
 def convert(source: Path, folder: Path) -> None:
     """Write the model of one GGUF file to `folder` in Hugging Face's layout."""
     import torch  # noqa: PLC0415 (seconds of import that only this process pays)
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415 (as above)
 
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     model = AutoModelForCausalLM.from_pretrained(

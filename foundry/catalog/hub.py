@@ -45,9 +45,9 @@ class HubSource:
 
 def _commit(repo: str, revision: str, store: Store) -> str:
     """The commit that a branch or tag points to. Raises ModelSourceError when neither hub nor cache knows."""
-    from httpx2 import HTTPError  # noqa: PLC0415 (only this source pays for the imports)
-    from huggingface_hub import HfApi  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+    from httpx2 import HTTPError  # noqa: PLC0415 (only this source pays for the import)
+    from huggingface_hub import HfApi  # noqa: PLC0415 (only this source pays for the import)
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 (only this source pays for the import)
 
     try:
         commit = HfApi().model_info(repo, revision=revision).sha
@@ -72,8 +72,8 @@ def _commit(repo: str, revision: str, store: Store) -> str:
 
 
 def _snapshot(repo: str, commit: str, partial: Path, report: Report) -> None:
-    from httpx2 import HTTPError  # noqa: PLC0415
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from httpx2 import HTTPError  # noqa: PLC0415 (only this source pays for the import)
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (only this source pays for the import)
 
     report(PullProgress(PullPhase.DOWNLOADING, f"hf://{repo}@{commit}"))
     partial.mkdir(parents=True, exist_ok=True)

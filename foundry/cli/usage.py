@@ -71,14 +71,19 @@ def parse_since(text: str, now: datetime) -> datetime:
     return moment if moment.tzinfo else moment.astimezone()
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def money(amount: Decimal) -> str:
+    """Dollars without trailing zeros, never in exponents."""
+    return f"{amount.normalize():f}" if amount else "0"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:  # Any: JSON values, each read by its column below
     """The records and their sum. Costs are summed as decimals; records without a known price are counted apart."""
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False, show_footer=True)
     known = [Decimal(str(row["cost_usd"])) for row in rows if row.get("cost_usd") is not None]
     unknown = sum(1 for row in rows if row.get("price_status") == "unknown")
-    total = _dollars(sum(known, Decimal(0))) + (f" + {unknown} unpriced" if unknown else "")
+    total = money(sum(known, Decimal(0))) + (f" + {unknown} unpriced" if unknown else "")
     grid.add_column("time", no_wrap=True, footer=f"{len(rows)} records")
     grid.add_column("route")
     grid.add_column("in", justify="right", footer=str(sum(int(row["input_tokens"]) for row in rows)))
@@ -97,12 +102,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
                 str(row["output_tokens"]),
                 "" if ttft is None else f"{float(ttft):.0f}",
             ),
-            "?" if cost is None else _dollars(Decimal(str(cost))),
+            "?" if cost is None else money(Decimal(str(cost))),
             f"{row['status']} {row.get('outcome', '')}".strip(),
         )
     return grid
-
-
-def _dollars(cost: Decimal) -> str:
-    """Every digit that matters, none that does not: "0.00000265", "0"."""
-    return f"{cost.normalize():f}"

@@ -9,21 +9,19 @@ What it does not know: Ray, engines, HTTP. On clusters without a shared home, th
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from foundry.types.deployment import DeploymentPhase
 
-_LOGGER = logging.getLogger(
-    "ray.serve.foundry.engine"
-)  # below `ray.serve`, so that it reaches the replica's log
-_EXPECTED = "last_start.json"
+log = structlog.get_logger(__name__)
+_EXPECTED = "last_start"
 
 
 class ReplicaPhase(BaseModel):
@@ -58,7 +56,7 @@ class PhaseReporter:
         self._phase: DeploymentPhase | None = None
         self._expected_s = _read_expected(self._folder / _EXPECTED)
         for path in self._folder.glob("*.json"):  # what killed replicas of this machine left
-            state = None if path.name == _EXPECTED else _parse(path)
+            state = _parse(path)
             if state is not None and not _may_live(state):
                 path.unlink(missing_ok=True)
 
@@ -83,23 +81,11 @@ class PhaseReporter:
             _replace(self._folder / _EXPECTED, json.dumps({"seconds": round(elapsed_s, 1)}))
         if phase != self._phase:
             self._phase = phase
-            event = {
-                "event": "engine_phase",
-                "elapsed_s": round(elapsed_s, 1),
-                **state.model_dump(mode="json"),
-            }
-            _LOGGER.info(json.dumps(event))
+            log.info("engine_phase", elapsed_s=round(elapsed_s, 1), **state.model_dump(mode="json"))
 
     def withdraw(self) -> None:
         """Remove the file: the replica ends as it was told to."""
         self._path.unlink(missing_ok=True)
-
-
-def read_phases(home: Path, deployment: str) -> list[ReplicaPhase]:
-    """All replicas of a deployment that told where they stand, by name; those of this machine that died are left out."""
-    folder = home / "run" / "engines" / deployment
-    found = [_parse(path) for path in sorted(folder.glob("*.json")) if path.name != _EXPECTED]
-    return [state for state in found if state is not None and _may_live(state)]
 
 
 def _parse(path: Path) -> ReplicaPhase | None:

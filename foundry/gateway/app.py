@@ -35,10 +35,13 @@ _JSON = (b"content-type", b"application/json")
 
 
 class Gateway:
-    """One gateway replica. `gateway_id` names it in usage records and names its spool folder: unique per
-    replica."""
+    """One gateway replica.
 
-    def __init__(self, settings: Settings, *, gateway_id: str) -> None:
+    gateway_id: names it in usage records and names its spool folder, so it is unique per replica.
+    sends_request_id: False where the server adds `x-request-id` to every answer itself, as Ray Serve does.
+    """
+
+    def __init__(self, settings: Settings, *, gateway_id: str, sends_request_id: bool = True) -> None:
         self._settings = settings
         gateway = settings.gateway
         self._transport = Transport(
@@ -66,6 +69,7 @@ class Gateway:
             gateway=gateway_id,
             max_body_bytes=gateway.max_body_bytes,
             body_timeout_s=gateway.body_timeout_s,
+            sends_request_id=sends_request_id,
         )
         self._running = AsyncExitStack()
 

@@ -74,6 +74,7 @@ class Lifecycle:
         gateway: str,
         max_body_bytes: int,
         body_timeout_s: float,
+        sends_request_id: bool,
     ) -> None:
         self._snapshots = snapshots
         self._transport = transport
@@ -83,6 +84,7 @@ class Lifecycle:
         self._gateway = gateway
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._sends_request_id = sends_request_id
 
     async def infer(
         self,
@@ -286,7 +288,9 @@ class Lifecycle:
         await send({"type": "http.response.body", "body": body})
 
     def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
-        named = [*headers, (b"x-request-id", exchange.request_id.encode())]
+        named = [*headers]
+        if self._sends_request_id:
+            named.append((b"x-request-id", exchange.request_id.encode()))
         if exchange.upstream is not None:
             named.append((b"x-foundry-target", exchange.upstream.target_id.encode()))
         return named

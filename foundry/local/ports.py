@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -61,8 +62,15 @@ def is_free(port: int) -> bool:
     return True
 
 
-def find(instance_id: str, remembered: Ports | None, claims: PortClaims) -> tuple[Ports, list[str]]:
-    """Claimed, free ports: the remembered ones where they are still to be had. Also one reason per changed port."""
+def find(
+    instance_id: str, remembered: Ports | None, claims: PortClaims, *, patience_s: float = 3.0
+) -> tuple[Ports, list[str]]:
+    """Claimed, free ports: the remembered ones where they are still to be had. Also one reason per changed port.
+
+    patience_s: how long processes of a killed predecessor, which are ending, may take to let go of the remembered ones.
+    """
+    if remembered is not None:
+        _await_own(remembered, patience_s)
     reasons: list[str] = []
     chosen: dict[str, int] = {}
     for name, well_known in _WELL_KNOWN.items():
@@ -81,6 +89,17 @@ def find(instance_id: str, remembered: Ports | None, claims: PortClaims) -> tupl
     ), reasons
 
 
+def _await_own(remembered: Ports, patience_s: float) -> None:
+    own = [remembered.serve, remembered.control, remembered.dashboard, *_block(remembered.block)]
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline and not all(is_free(port) for port in own):
+        time.sleep(0.1)
+
+
+def _block(first: int) -> range:
+    return range(first, first + BLOCK_SIZE)
+
+
 def _first(name: str, candidates: Iterable[int], claims: PortClaims) -> int:
     for port in candidates:
         if claims.claim(port):
@@ -97,7 +116,7 @@ def _find_block(instance_id: str, remembered: int | None, claims: PortClaims) ->
     spread = [_FIRST_BLOCK + BLOCK_SIZE * ((start + step) % _BLOCKS) for step in range(_BLOCKS)]
     for block in [*([remembered] if remembered else []), *spread]:
         if claims.claim(block):
-            if all(is_free(port) for port in range(block, block + BLOCK_SIZE)):
+            if all(is_free(port) for port in _block(block)):
                 return block
             claims.release(block)
     raise ConfigurationError(

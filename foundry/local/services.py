@@ -21,6 +21,8 @@ from foundry.settings import environment
 _NOT_INHERITED = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"})
 """Variables that would tie our Ray to another one on this machine."""
 
+Environment = Callable[..., dict[str, str]]
+"""(service name, more variables) to a child's whole environment."""
 _PULL_NICENESS = 5
 """Converting weights keeps both cores busy; Ray's start gives up when its agents need longer than it waits."""
 _RAY_SITE = Path(__file__).with_name("ray_site")
@@ -137,20 +139,37 @@ def ray_environment(instance: Instance) -> dict[str, str]:
 def table(instance: Instance, wanted: Wanted) -> list[Service]:
     """The instance's services. Order is that of the display; dependencies decide the order of starting."""
     base = base_environment(instance)
-    home = str(instance.layout.home)
-    ports = instance.known_ports()
-
-    def python(*arguments: str) -> list[str]:
-        return [sys.executable, "-m", *arguments]
 
     def env(name: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return {**base, SERVICE_VARIABLE: name, **(more or {})}
 
-    ray_token = (instance.layout.secrets / "ray.token").read_text(encoding="utf-8").strip()
-    rows = [
+    pulls = _pulls(instance, wanted, env)
+    return [
+        *_stores(instance, env),
+        _ray(instance, env("ray", ray_environment(instance))),
+        *pulls,
+        Service(
+            name="control-api",
+            command=_python("control_api"),
+            env=env("control-api"),
+            needs=("postgres",),
+            probe=HttpProbe(instance.known_ports().control, "/healthz"),
+            detail="control API",
+        ),
+        *_registration(instance, wanted, env, needs=("control-api", *(pull.name for pull in pulls))),
+    ]
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", *arguments]
+
+
+def _stores(instance: Instance, env: Environment) -> list[Service]:
+    ports, home = instance.known_ports(), str(instance.home)
+    return [
         Service(
             name="postgres",
-            command=python("foundry.local.postgres", "--home", home, "--port", str(ports.postgres)),
+            command=_python("foundry.local.postgres", "--home", home, "--port", str(ports.postgres)),
             env=env("postgres"),
             probe=LogProbe("ready "),
             detail="PostgreSQL, the control database",
@@ -159,7 +178,7 @@ def table(instance: Instance, wanted: Wanted) -> list[Service]:
         ),
         Service(
             name="metrics",
-            command=python(
+            command=_python(
                 *("foundry.metrics.embedded", "--path", f"{home}/metrics"),
                 *("--host", LOOPBACK, "--port", str(ports.metrics)),
             ),
@@ -168,43 +187,23 @@ def table(instance: Instance, wanted: Wanted) -> list[Service]:
             detail="ClickHouse (chDB), usage and metrics",
             stop_after=("control-api", "ray"),
         ),
-        Service(
-            name="ray",
-            command=python("foundry.local.ray_head", "--home", home),
-            env=env("ray", {**ray_environment(instance), "PYTHONPATH": f"{_RAY_SITE}:{base['PYTHONPATH']}"}),
-            probe=HttpProbe(ports.dashboard, "/api/serve/applications/", ray_token),
-            detail="Ray head node and dashboard",
-            stop_after=("control-api",),
-            stop_timeout_s=40.0,
-        ),
-        *_pulls(wanted, env, python, home),
-        Service(
-            name="control-api",
-            command=python("control_api"),
-            env=env("control-api"),
-            needs=("postgres",),
-            probe=HttpProbe(ports.control, "/healthz"),
-            detail="control API",
-        ),
     ]
-    if wanted.register:
-        models = [argument for uri in wanted.model_uris for argument in ("--model", uri)]
-        rows.append(
-            Service(
-                name="register",
-                kind="task",
-                command=python("foundry.local.register", "--home", home, *models),
-                env=env("register"),
-                needs=("control-api", *(row.name for row in rows if row.name.startswith("model-"))),
-                detail="default deployments and routes",
-            )
-        )
-    return rows
 
 
-def _pulls(
-    wanted: Wanted, env: Callable[[str], Mapping[str, str]], python: Callable[..., list[str]], home: str
-) -> list[Service]:
+def _ray(instance: Instance, env: Mapping[str, str]) -> Service:
+    token = (instance.layout.secrets / "ray.token").read_text(encoding="utf-8").strip()
+    return Service(
+        name="ray",
+        command=_python("foundry.local.ray_head", "--home", str(instance.home)),
+        env={**env, "PYTHONPATH": f"{_RAY_SITE}:{env['PYTHONPATH']}"},
+        probe=HttpProbe(instance.known_ports().dashboard, "/api/serve/applications/", token),
+        detail="Ray head node and dashboard",
+        stop_after=("control-api",),
+        stop_timeout_s=40.0,
+    )
+
+
+def _pulls(instance: Instance, wanted: Wanted, env: Environment) -> list[Service]:
     """One download after the other: they share two cores with everything else."""
     rows: list[Service] = []
     for number, uri in enumerate(wanted.pull):
@@ -213,7 +212,7 @@ def _pulls(
             Service(
                 name=name,
                 kind="task",
-                command=python("foundry.catalog", "pull", uri, "--home", home),
+                command=_python("foundry.catalog", "pull", uri, "--home", str(instance.home)),
                 env=env(name),
                 needs=(rows[-1].name,) if rows else (),
                 detail=uri,
@@ -221,3 +220,18 @@ def _pulls(
             )
         )
     return rows
+
+
+def _registration(
+    instance: Instance, wanted: Wanted, env: Environment, *, needs: tuple[str, ...]
+) -> list[Service]:
+    if not wanted.register:
+        return []
+    models = [argument for uri in wanted.model_uris for argument in ("--model", uri)]
+    command = _python("foundry.local.register", "--home", str(instance.home), *models)
+    detail = "default deployments and routes"
+    return [
+        Service(
+            name="register", kind="task", command=command, env=env("register"), needs=needs, detail=detail
+        )
+    ]

@@ -45,6 +45,10 @@ class _Deployments(msgspec.Struct):
     items: list[_Deployment]
 
 
+class _GatewayHealth(msgspec.Struct):
+    snapshot_version: int | None = None
+
+
 class _Gateway(msgspec.Struct):
     status: str
     message: str = ""
@@ -75,26 +79,29 @@ async def watch(supervisor: Supervisor) -> None:
             await supervisor.supervised[name].settled.wait()
     gateway.started_at = time.time()
     _move(gateway, "starting", "OpenAI-compatible endpoint")
+    registration = supervisor.supervised.get("register")
     while True:
+        complete = (
+            registration is None or registration.settled.is_set()
+        )  # asked before looking: all are listed then
         deployments = await asyncio.to_thread(_look, supervisor, gateway)
         supervisor.watched = [gateway, *deployments]
-        settled = all(line.phase in SETTLED for line in supervisor.watched)
+        settled = complete and all(line.phase in SETTLED for line in supervisor.watched)
         supervisor.watch_settled = settled
         supervisor.tell()
         await asyncio.sleep(REST_S if settled and supervisor.state.phase == "ready" else _BUSY_S)
 
 
 def _look(supervisor: Supervisor, gateway: ServiceState) -> list[ServiceState]:
-    instance = supervisor.instance
+    instance, state = supervisor.instance, supervisor.state
     known = {line.name: line for line in supervisor.watched if line.kind == "deployment"}
-    _look_at_gateway(instance, gateway)
     clusters = _ask(instance, "/v1/clusters", _Clusters)
-    if clusters and clusters.items:
-        supervisor.state.snapshot_version = clusters.items[0].snapshot_version
+    published = clusters.items[0].snapshot_version if clusters and clusters.items else None
+    state.snapshot_version = _look_at_gateway(instance, gateway, published)
     listed = _ask(instance, "/v1/deployments?limit=100", _Deployments)
     if listed is None:  # the control API is away: what we know stays, and inference goes on
         return list(known.values())
-    return [_deployment_line(known.get(item.name), item) for item in listed.items]
+    return [_deployment_line(known.get(item.name), item) for item in reversed(listed.items)]
 
 
 def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceState:
@@ -110,19 +117,31 @@ def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceSta
     return line
 
 
-def _look_at_gateway(instance: Instance, line: ServiceState) -> None:
+def _look_at_gateway(instance: Instance, line: ServiceState, published: int | None) -> int | None:
+    """Move the gateway's line; the snapshot that it serves from. Ready: it serves from the one that is published."""
+    applied: int | None = None
     try:
-        status, _body = get(instance.known_ports().serve, "/healthz")
+        status, body = get(instance.known_ports().serve, "/healthz")
     except UpstreamUnreachable:
-        status = 0
+        status, body = 0, b""
     if status == _OK:
-        _move(line, "ready", "OpenAI-compatible endpoint")
-        return
+        applied = msgspec.json.decode(body, type=_GatewayHealth).snapshot_version
+        if published is None or (applied or 0) >= published:
+            _move(line, "ready", "OpenAI-compatible endpoint")
+            return applied
     told = _ask(instance, "/v1/gateways", _Gateways)
     application = told.items[0] if told and told.items else None
     answer = f"answers {status}" if status else "does not answer yet"
-    detail = f"{application.status}: {application.message}".removesuffix(": ") if application else answer
-    _move(line, "failed" if application and application.status == "failed" else "starting", detail)
+    answer = f"takes snapshot {published}" if status == _OK else answer
+    failed = application is not None and application.status == "failed"
+    starting = application is not None and application.status != "running"
+    detail = (
+        f"{application.status}: {application.message}".removesuffix(": ")
+        if application and starting
+        else answer
+    )
+    _move(line, "failed" if failed else "starting", detail)
+    return applied
 
 
 def _move(line: ServiceState, phase: ServicePhase, detail: str) -> None:

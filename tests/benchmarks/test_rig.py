@@ -4,6 +4,7 @@ meter that misses no child."""
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -19,26 +20,37 @@ from benchmarks.cpu import Window, cpu_ns, tree
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     script = upstream.Script(step_s=0.001)
-    server = await asyncio.get_running_loop().create_server(lambda: upstream.Connection(script), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: upstream.Connection(script), "127.0.0.1", 0
+    )
     async with server:
         yield server.sockets[0].getsockname()[1]
 
 
 @pytest.fixture
 async def client(port: int) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as made:
+    async with openai.AsyncOpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0
+    ) as made:
         yield made
 
 
 async def test_the_official_client_reads_a_whole_answer(client: openai.AsyncOpenAI) -> None:
-    answer = await client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "x"}])
+    answer = await client.chat.completions.create(
+        model="scripted", messages=[{"role": "user", "content": "x"}]
+    )
     assert answer.usage is not None
-    assert (answer.usage.completion_tokens, answer.choices[0].finish_reason) == (upstream.OUTPUT_TOKENS, "stop")
+    assert (answer.usage.completion_tokens, answer.choices[0].finish_reason) == (
+        upstream.OUTPUT_TOKENS,
+        "stop",
+    )
 
 
 @pytest.mark.parametrize("model", ["scripted", "scripted-paced"])
 @pytest.mark.parametrize("running", [False, True])
-async def test_the_official_client_reads_a_stream(client: openai.AsyncOpenAI, model: str, running: bool) -> None:
+async def test_the_official_client_reads_a_stream(
+    client: openai.AsyncOpenAI, model: str, running: bool
+) -> None:
     options = {"include_usage": True, **({"continuous_usage_stats": True} if running else {})}
     stream = await client.chat.completions.create(
         model=model,
@@ -108,7 +120,9 @@ child.communicate(b"\\n")
 def family() -> Callable[[float], subprocess.Popen[bytes]]:
     def start(seconds: float) -> subprocess.Popen[bytes]:
         program = _FAMILY.format(burn=_BURN.format(seconds=seconds))
-        return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     return start
 
@@ -128,8 +142,6 @@ def test_the_meter_counts_what_a_grandchild_used(
 
 
 def test_the_clock_of_a_process_is_its_own_cpu_time() -> None:
-    import os
-
     before, own = cpu_ns(os.getpid()), time.process_time_ns()
     while time.process_time_ns() - own < 50_000_000:
         pass

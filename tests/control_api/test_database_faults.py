@@ -26,7 +26,7 @@ async def test_restart(tmp_path: Path, make_port: Callable[[], int]) -> None:
             async with running(settings) as api:
                 version = (await settled(api)).version
                 postgres.stop()
-                while api.runtime.changes.listening.is_set():  # noqa: ASYNC110 -- bounded by the test's timeout
+                while api.runtime.changes.listening.is_set():
                     await asyncio.sleep(0.01)
                 away = await api.client.get("/v1/keys")
                 assert (away.status_code, away.json()["code"]) == (503, "unavailable")

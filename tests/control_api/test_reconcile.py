@@ -204,14 +204,14 @@ async def test_a_wrong_token_and_a_refused_configuration_are_told(
 
 async def test_what_is_wanted_is_acted_on_at_once(settings: Settings, serve: ServeDouble) -> None:
     async with running(settings, reconcile=True) as api:
-        while not serve.puts:  # noqa: ASYNC110 -- the double has no event; bounded by the test's timeout
+        while not serve.puts:
             await asyncio.sleep(0.02)
         serve.set_state("gateway", "RUNNING", replicas=1)
         await asyncio.sleep(1.2)  # the loop now rests for five seconds
         loop = asyncio.get_running_loop()
         started = loop.time()
         await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT)
-        while len(serve.puts) < 2:  # noqa: ASYNC110
+        while len(serve.puts) < 2:
             await asyncio.sleep(0.01)
         assert loop.time() - started < 1
 

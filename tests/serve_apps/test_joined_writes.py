@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,12 +17,14 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 @asynccontextmanager
-async def _serving(answer: Callable[[Send], Awaitable[None]]) -> AsyncIterator[int]:
+async def _serving(answer: Callable[[Send], Awaitable[None]]) -> AsyncGenerator[int]:
     async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
         await receive()
         await answer(send)
 
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=JoinedWrites, lifespan="off", log_level="critical")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, http=JoinedWrites, lifespan="off", log_level="critical"
+    )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     while not server.started:

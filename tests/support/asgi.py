@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ def cancel_on_disconnect(app: Any) -> Any:
 
 
 @asynccontextmanager
-async def serve_asgi(app: Any) -> AsyncIterator[str]:
+async def serve_asgi(app: Any) -> AsyncGenerator[str]:
     """Serve until the block ends; yields the root URL."""
     sock = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
@@ -55,7 +55,7 @@ async def serve_asgi(app: Any) -> AsyncIterator[str]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # absent in newer uvicorn
     running = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        yield "http://127.0.0.1:%d" % sock.getsockname()[1]
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         server.should_exit = True
         await running

@@ -1,8 +1,8 @@
 """Binds the gRPC server of Serve's replicas to loopback, in every Python process of a local instance's Ray.
 
-Ray Serve 2.60 binds it to `[::]:0` with no setting for the address (it demands Ray's token, but a laptop should not listen
-to its network at all). When Ray's own helper for opening gRPC ports is imported, it is wrapped; nothing else is touched. In a cluster, where
-nodes must reach each other, this folder is not on the path.
+Ray Serve 2.60 binds it to `[::]:0` with no setting for the address. It demands Ray's token, but a laptop should not listen to its
+network at all. When Ray's own helper for opening gRPC ports is imported, it is wrapped; nothing else is touched. In a
+cluster, where nodes must reach each other, this folder is not on the path.
 What it does not know: Serve, replicas.
 """
 

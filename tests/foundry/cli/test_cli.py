@@ -53,7 +53,7 @@ def state(*services: ServiceState, age_s: float = 10.0) -> PlatformState:
 
 
 def line(name: str, phase: ServicePhase, **fields: object) -> ServiceState:
-    return ServiceState(name=name, kind="process", phase=phase, since=990.0, **fields)  # type: ignore[arg-type]
+    return ServiceState(name=name, kind="process", phase=phase, since=990.0, **fields)  # type: ignore[arg-type]  # fields as the test names them
 
 
 def test_env_is_safe_to_eval(instance: Instance) -> None:

@@ -75,7 +75,10 @@ def test_a_wrong_parameter_is_named(body: bytes, param: str) -> None:
 
 
 def test_counts_of_a_whole_answer() -> None:
-    body = b'{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2},"completion_tokens_details":{"reasoning_tokens":1}}}'
+    body = (
+        b'{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2},'
+        b'"completion_tokens_details":{"reasoning_tokens":1}}}'
+    )
     assert CHAT.counts(body) == TokenCounts(
         input_tokens=9, cached_input_tokens=2, output_tokens=5, reasoning_tokens=1
     )

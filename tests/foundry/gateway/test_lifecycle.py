@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -192,7 +192,7 @@ async def test_bad_requests_have_the_right_shape(
 async def test_an_oversized_body_without_a_declared_length_is_stopped(rig: MakeRig) -> None:
     made = await rig(max_body_bytes=4096)
 
-    async def undeclared() -> Any:
+    async def undeclared() -> AsyncIterator[bytes]:
         for _ in range(8):
             yield b"x" * 1024
 

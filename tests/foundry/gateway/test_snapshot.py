@@ -106,8 +106,7 @@ async def control() -> AsyncIterator[Control]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    assert site._server is not None
-    made.url = "http://127.0.0.1:%d/v1/snapshots/test" % site._server.sockets[0].getsockname()[1]
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/snapshots/test"
     yield made
     await runner.cleanup()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_port_that_somebody_took_is_chosen_again_and_said(claims: Callable[[],
         socket.create_server(("127.0.0.1", before.serve)),
         socket.create_server(("127.0.0.1", before.block + 5)),
     ):
-        after, reasons = ports.find("00000007", before, claims())
+        after, reasons = ports.find("00000007", before, claims(), patience_s=0.1)
     assert after.serve != before.serve
     assert after.block != before.block
     assert any(f"port {before.serve} is taken" in reason for reason in reasons)
@@ -73,3 +74,16 @@ def test_lingering_connections_do_not_make_a_port_taken() -> None:
     client.close()
     server.close()
     assert ports.is_free(port)
+
+
+def test_own_ports_that_are_being_let_go_of_are_waited_for(claims: Callable[[], PortClaims]) -> None:
+    mine = claims()
+    before, _ = ports.find("00000007", None, mine)
+    mine.release()
+    holder = socket.create_server(("127.0.0.1", before.block + 5))
+    letting_go = threading.Timer(0.3, holder.close)
+    letting_go.start()
+    after, reasons = ports.find("00000007", before, claims(), patience_s=10)
+    letting_go.join()
+    assert after == before
+    assert reasons == []

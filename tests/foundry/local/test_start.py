@@ -93,7 +93,7 @@ def test_a_killed_supervisor_is_healed_by_the_next_up(home: Path) -> None:
     child = first.services[0].pid
     os.kill(first.supervisor_pid, signal.SIGKILL)
     while start.is_running(home):
-        time.sleep(0.01)
+        time.sleep(0.01)  # bounded poll: the kernel has still to end it
     second = up(home)
     assert second.supervisor_pid != first.supervisor_pid
     assert second.ports == first.ports

@@ -1,0 +1,169 @@
+"""From a deployment to the engines' configuration: one object for CPU and GPU, vLLM and SGLang."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from foundry.engines import ENGINES, ClusterResources, render
+from foundry.engines.defaults import CHAT, DEFAULT_DEPLOYMENTS, EMBEDDING
+from foundry.errors import DeploymentSpecError
+from foundry.types.deployment import DeploymentSpec, Task
+
+NO_GPU = ClusterResources(cpus=8, gpus=0, fixed_size=True)
+GPUS = ClusterResources(cpus=64, gpus=8, fixed_size=True)
+GROWING = ClusterResources(cpus=2, gpus=0, fixed_size=False)
+
+
+def spec(**fields: Any) -> DeploymentSpec:
+    return DeploymentSpec.model_validate(
+        {"name": "m", "model": "hf://org/m", "served_model_name": "m", **fields}
+    )
+
+
+def test_a_cpu_deployment() -> None:
+    config = render(spec(dtype="float32", max_model_len=512, cpus_per_worker=2), NO_GPU)
+    assert config.device == "cpu"
+    assert config.llm_config["accelerator_config"] == {"kind": "cpu"}
+    assert config.llm_config["experimental_configs"] == {"stream_batching_interval_ms": 0}
+    arguments = config.llm_config["engine_kwargs"]
+    assert arguments["enforce_eager"] is True
+    assert arguments["kv_cache_memory_bytes"] == 1024**3
+    assert (arguments["dtype"], arguments["max_model_len"], arguments["runner"]) == (
+        "float32",
+        512,
+        "generate",
+    )
+    assert "max_num_seqs" not in arguments
+    options = config.serve_options
+    assert options["placement_group_bundles"] == [{"CPU": 2}]
+    assert options["ray_actor_options"]["num_cpus"] == 2
+    env = options["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert (env["OMP_NUM_THREADS"], env["VLLM_CPU_OMP_THREADS_BIND"]) == ("2", "nobind")
+    assert any("the cluster has no GPU" in reason for reason in config.decisions)
+    assert any("kv_cache_memory_bytes" in reason for reason in config.decisions)
+
+
+def test_a_gpu_deployment_keeps_the_engines_defaults() -> None:
+    config = render(
+        spec(
+            tensor_parallel_size=2,
+            pipeline_parallel_size=2,
+            accelerator_type="H100",
+            replicas=2,
+            cpus_per_worker=4,
+        ),
+        GPUS,
+    )
+    assert config.device == "gpu"
+    bundle = {"CPU": 4, "GPU": 1, "accelerator_type:H100": 0.001}
+    assert config.serve_options["placement_group_bundles"] == [bundle] * 4
+    assert config.serve_options["placement_group_strategy"] == "PACK"
+    assert config.serve_options["num_replicas"] == 2
+    arguments = config.llm_config["engine_kwargs"]
+    assert (arguments["tensor_parallel_size"], arguments["pipeline_parallel_size"]) == (2, 2)
+    assert arguments.keys().isdisjoint({"enforce_eager", "kv_cache_memory_bytes", "max_model_len"})
+    env = config.serve_options["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert env.keys().isdisjoint({"OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_PLUGINS"})
+
+
+def test_pipeline_stages_on_a_cpu_are_traced() -> None:
+    arguments = render(spec(device="cpu", pipeline_parallel_size=2), NO_GPU).llm_config["engine_kwargs"]
+    assert "enforce_eager" not in arguments
+    assert arguments["compilation_config"] == {"mode": 2, "backend": "eager"}
+
+
+def test_sglang_puts_all_ranks_into_one_bundle() -> None:
+    config = render(spec(engine="sglang", tensor_parallel_size=4, max_model_len=4096, task=Task.EMBED), GPUS)
+    assert config.serve_options["placement_group_bundles"] == [{"CPU": 4, "GPU": 4}]
+    arguments = config.llm_config["engine_kwargs"]
+    assert (arguments["tp_size"], arguments["context_length"], arguments["is_embedding"]) == (4, 4096, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cluster", "device"),
+    [
+        ({}, NO_GPU, "cpu"),
+        ({}, GPUS, "gpu"),
+        ({}, None, "cpu"),
+        ({"device": "cpu"}, GPUS, "cpu"),
+        ({"device": "gpu"}, GROWING, "gpu"),
+        ({"accelerator_type": "L4"}, GROWING, "gpu"),
+    ],
+)
+def test_the_device_and_its_reason(
+    fields: dict[str, Any], cluster: ClusterResources | None, device: str
+) -> None:
+    config = render(spec(**fields), cluster)
+    assert config.device == device
+    assert config.decisions[0].startswith(f"device={device}: ")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("key", ["api_key", "port", "dtype"])
+def test_no_engine_lets_its_arguments_repeat_the_spec(engine: str, key: str) -> None:
+    with pytest.raises(DeploymentSpecError, match=f"engine_args.{key} of deployment 'm'") as caught:
+        render(spec(engine=engine, engine_args={key: "x"}), GPUS)
+    assert caught.value.param == f"engine_args.{key}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "cluster", "words"),
+    [
+        ({"engine": "sglang"}, NO_GPU, "sglang runs on GPUs only"),
+        ({"engine": "sglang", "device": "cpu"}, GPUS, "sglang runs on GPUs only"),
+        ({"engine": "sglang", "kv_cache_memory_bytes": 1}, GPUS, "mem_fraction_static"),
+        ({"device": "cpu", "accelerator_type": "L4"}, GPUS, "accelerator_type 'L4' needs a GPU"),
+        ({"tensor_parallel_size": 4, "pipeline_parallel_size": 4}, GPUS, "needs 16 GPUs .* 4 x .* 4.* has 8"),
+        ({"tensor_parallel_size": 16}, NO_GPU, "needs 16 CPUs"),
+        ({"pipeline_parallel_size": 2, "engine_args": {"enforce_eager": True}}, NO_GPU, "enforce_eager"),
+        ({"engine_args": {"chat_template": "foundry:nope"}}, NO_GPU, "not one of ours: smollm2_tools"),
+        ({"engine_args": {"tensor_parallel_size": 2}}, NO_GPU, "use the field `tensor_parallel_size`"),
+    ],
+)
+def test_what_cannot_run_says_why(fields: dict[str, Any], cluster: ClusterResources, words: str) -> None:
+    with pytest.raises(DeploymentSpecError, match=words) as caught:
+        render(spec(**fields), cluster)
+    assert caught.value.param
+
+
+def test_a_growing_cluster_may_still_get_what_it_lacks() -> None:
+    assert render(spec(device="gpu", tensor_parallel_size=16), GROWING).device == "gpu"
+
+
+def test_the_deployments_environment_wins() -> None:
+    config = render(spec(env={"OMP_NUM_THREADS": "7"}), NO_GPU)
+    assert config.serve_options["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7"
+
+
+def test_the_defaults_fit_a_machine_of_two_cores_and_have_prices() -> None:
+    for default in DEFAULT_DEPLOYMENTS:
+        render(default, ClusterResources(cpus=2, gpus=0, fixed_size=True))
+        assert default.price is not None
+        assert default.price.source == "operator"
+    assert render(EMBEDDING).llm_config["engine_kwargs"]["runner"] == "pooling"
+
+
+def test_the_chat_template_renders_tools_and_plain_turns() -> None:
+    jinja2 = pytest.importorskip("jinja2")
+    text = render(CHAT).llm_config["engine_kwargs"]["chat_template"]
+    template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(text)
+    plain = template.render(messages=[{"role": "user", "content": "Hi"}], add_generation_prompt=True)
+    assert plain == (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    call = {"function": {"name": "f", "arguments": {"x": 1}}}
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Go"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "42"},
+    ]
+    full = template.render(
+        messages=turns, tools=[{"type": "function", "function": {"name": "f"}}], add_generation_prompt=True
+    )
+    assert '<tools>\n{"name": "f"}\n</tools>' in full
+    assert '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><|im_end|>' in full
+    assert "<tool_response>\n42\n</tool_response>" in full
