@@ -27,7 +27,7 @@ check: install-dev ## format, lint, types, import contracts, fast tests (under 9
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not (engine or postgres or browser or chaos or gpu or slow)" $(TESTS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not (engine or postgres or browser or chaos or gpu)" $(TESTS)
 
 test: install-dev ## every test but those that need a GPU
 	$(BIN)/pytest -m "not gpu" $(TESTS)

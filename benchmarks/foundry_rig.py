@@ -172,7 +172,7 @@ def _deploy(children: Children, instance: Instance, settings: Settings) -> None:
     )
     say("deploying the gateway")
     try:
-        with urllib.request.urlopen(request, timeout=_START_S):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_START_S):  # noqa: S310 - our own loopback URL
             pass
     except urllib.error.HTTPError as error:
         raise Failed(f"Serve refused the gateway: {error.read()[:2000]!r}") from error

@@ -1,6 +1,6 @@
 """The wiring: settings in, a FastAPI application out. Its lifespan migrates, bootstraps and runs the background tasks.
 
-What it does not know: what the nouns do. To add a noun: one line in ROUTERS (docs/control-api.md).
+What it does not know: what the nouns do. To add a noun: one line in ROUTERS (docs/control_api.md).
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ def configure(service: str, level: str = "INFO") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # Not `sys.stderr`: Serve replaces it in its replicas by one that holds a thousand lines back.
+        logger_factory=structlog.WriteLoggerFactory(file=sys.__stderr__ or sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

@@ -9,8 +9,6 @@ What it does not know: keys, routes, usage (the gateway does those); it demands 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,9 +68,7 @@ class EngineReplica:
     async def __init__(self, spec_json: str, config: EngineConfig) -> None:
         spec = DeploymentSpec.model_validate_json(spec_json)
         settings = load()
-        # Serve's own stderr buffers a thousand lines before it writes one; phases must be seen when they happen.
-        with contextlib.redirect_stderr(sys.__stderr__):
-            configure(f"engine/{spec.name}", settings.log_level)
+        configure(f"engine/{spec.name}", settings.log_level)
         self._spec, self._token = spec, settings.secret(_TOKEN_SECRET)
         replica = serve.get_replica_context().replica_id.unique_id
         self._phases = PhaseReporter(settings.home, spec.name, replica)

@@ -41,7 +41,9 @@ async def snapshot_version(session: ReadSession, name: str) -> int | None:
     return await session.scalar(select(StoredSnapshot.version).where(StoredSnapshot.cluster == name))
 
 
-async def write(session: WriteSession, name: str, row_version: int, values: dict[str, Any]) -> bool:
+async def write(
+    session: WriteSession, name: str, row_version: int, values: dict[str, Any]
+) -> bool:  # Any: column values
     """Write what was observed, unless the row changed since it was read; whether it was written."""
     statement = (
         update(Cluster)

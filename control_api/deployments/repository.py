@@ -53,7 +53,7 @@ async def write_status(
     session: WriteSession,
     deployment_id: str,
     row_version: int,
-    status: dict[str, Any],
+    status: dict[str, Any],  # Any: DeploymentStatus as JSON
     observed_generation: int,
 ) -> bool:
     """Write what was observed, unless the row changed since it was read; whether it was written."""

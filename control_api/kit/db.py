@@ -60,7 +60,9 @@ class WriteSession(ReadSession):
         await self._session.delete(row)
         await self._session.flush()
 
-    async def execute(self, statement: Executable, parameters: dict[str, Any] | None = None) -> int:
+    async def execute(
+        self, statement: Executable, parameters: dict[str, Any] | None = None
+    ) -> int:  # Any: bound values
         """Run a statement that changes rows; the number of rows it touched."""
         result = await self._session.execute(statement, parameters)
         return result.rowcount if isinstance(result, CursorResult) else 0

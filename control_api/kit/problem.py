@@ -36,10 +36,6 @@ _DATABASE_RETRY_S = 1.0
 _INTERNAL_ERROR = 500
 
 
-class InternalError(FoundryError):
-    """An unforeseen failure; the log has the traceback under the request id."""
-
-
 def problem_response(
     error: FoundryError,
     request_id: str,
@@ -71,14 +67,14 @@ def _request_id(request: Request) -> str:
 
 
 async def _on_foundry_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, FoundryError)  # noqa: S101 -- registered for this class only
+    assert isinstance(error, FoundryError)  # noqa: S101 - the registration above guarantees it -- registered for this class only
     if error.status >= _INTERNAL_ERROR:
         log.warning("request_failed", code=error.code, detail=error.message)
     return problem_response(error, _request_id(request))
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the registration above guarantees it
     details: Sequence[Any] = error.errors()  # pydantic's error dicts
     if any(item["type"] == "json_invalid" for item in details):
         return problem_response(
@@ -107,7 +103,7 @@ def _from_http(error: HTTPException, request: Request) -> FoundryError:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)  # noqa: S101 - the registration above guarantees it
     return problem_response(
         _from_http(error, request), _request_id(request), headers=dict(error.headers or {})
     )
@@ -132,7 +128,7 @@ async def _on_database_error(request: Request, error: Exception) -> JSONResponse
 async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.error("unforeseen_error", path=request.url.path, exc_info=error)
     return problem_response(
-        InternalError("an internal error; the log has it under this request id"), _request_id(request)
+        FoundryError("an internal error; the log has it under this request id"), _request_id(request)
     )
 
 

@@ -79,7 +79,7 @@ def _rounded_eta(eta_s: float | None) -> float | None:
 
 def content_hash(keys: Sequence[KeyEntry], routes: Sequence[RouteEntry], signing_key_id: str) -> str:
     """SHA-256 of all that a gateway would notice."""
-    content: dict[str, Any] = {
+    content: dict[str, Any] = {  # Any: JSON that is only hashed
         "keys": [key.model_dump(mode="json") for key in keys],
         "routes": [route.model_dump(mode="json") for route in routes],
         "signing_key_id": signing_key_id,

@@ -48,14 +48,19 @@ def list_keys(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> N
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table("id", "name", "prefix", "scopes", "routes", "expires", "state", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
+    grid.add_column(
+        "id", no_wrap=True, min_width=max((len(key.id) for key in found), default=2)
+    )  # for `revoke`
+    for title in ("name", "scopes", "routes", "expires", "state"):
+        grid.add_column(title)
     now = datetime.now(UTC)
     for key in found:
         expired = key.expires_at is not None and key.expires_at <= now
         state = "revoked" if key.revoked_at else "expired" if expired else "live"
-        expires = f"{key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never"
+        expires = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never"
         routes = ", ".join(key.allowed_routes) if key.allowed_routes is not None else "all"
-        grid.add_row(key.id, key.name, key.prefix, " ".join(key.scopes), routes, expires, state)
+        grid.add_row(key.id, key.name, " ".join(key.scopes), routes, expires, state)
     Console().print(grid)
 
 

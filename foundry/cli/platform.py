@@ -5,7 +5,9 @@ What it does not know: how it is started and stopped (`foundry.local.start`).
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -180,9 +182,18 @@ def _say_ready(instance: Instance, state: PlatformState, *, fresh: bool) -> None
         else "ready"
     )
     print(f"\nFoundry is {said}.\n")
-    print(welcome(instance, model=model, show_key=first_time))
+    print(welcome(instance, model=model, show_key=first_time, program=_program()))
     if first_time:
         shown.touch(mode=0o600)
+
+
+def _program() -> str:
+    """What to type to run this command again: its name if that finds it, else its path from here."""
+    used = Path(sys.argv[0]).absolute()
+    found = shutil.which(used.name)
+    if used.name == "foundry" and found is not None and Path(found).samefile(used):
+        return "foundry"
+    return os.path.relpath(used) if used.name == "foundry" else f"{sys.executable} -m foundry.cli"
 
 
 def _print_json(instance: Instance, state: PlatformState | None) -> None:

@@ -101,8 +101,8 @@ class PlainLines:
         return " · ".join(parts)
 
 
-def welcome(instance: Instance, *, model: str | None, show_key: bool) -> str:
-    """What a person needs after a start: URLs, key, a curl and three lines of Python."""
+def welcome(instance: Instance, *, model: str | None, show_key: bool, program: str = "foundry") -> str:
+    """What a person needs after a start: URLs, key, a curl and three lines of Python. program: how to call us."""
     key_file = instance.layout.secrets / "admin.key"
     key = f"{instance.admin_key}   (shown this once; kept in {key_file})" if show_key else f"in {key_file}"
     lines = [
@@ -113,14 +113,14 @@ def welcome(instance: Instance, *, model: str | None, show_key: bool) -> str:
     ]
     if model is None:
         return "\n".join(
-            [*lines, "", "No model is deployed: `foundry up --model hf://org/name` deploys one."]
+            [*lines, "", f"No model is deployed: `{program} up --model hf://org/name` deploys one."]
         )
     ask = f'{{"model":"{model}","messages":[{{"role":"user","content":"What is the capital of France?"}}]}}'
     return "\n".join(
         [
             *lines,
             "",
-            'eval "$(foundry env)"      # sets OPENAI_BASE_URL and OPENAI_API_KEY',
+            f'eval "$({program} env)"      # sets OPENAI_BASE_URL and OPENAI_API_KEY',
             "",
             'curl "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\',
             f"  -H 'Content-Type: application/json' -d '{ask}'",

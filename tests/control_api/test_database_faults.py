@@ -27,7 +27,7 @@ async def test_restart(tmp_path: Path, make_port: Callable[[], int]) -> None:
                 version = (await settled(api)).version
                 postgres.stop()
                 while api.runtime.changes.listening.is_set():
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # bounded poll: the test has a time limit
                 away = await api.client.get("/v1/keys")
                 assert (away.status_code, away.json()["code"]) == (503, "unavailable")
                 assert int(away.headers["retry-after"]) >= 1

@@ -95,7 +95,7 @@ async def test_a_read_session_cannot_write(api: Api) -> None:
     subject = Subject(key_id="k", organization_id="org", project_id="prj", scopes=())
     async with api.runtime.database.read() as session:
         with pytest.raises(Exception, match="read-only transaction"):
-            await deployments.put(session, subject, DeploymentSpec.model_validate(DEPLOYMENT))  # type: ignore[arg-type]
+            await deployments.put(session, subject, DeploymentSpec.model_validate(DEPLOYMENT))  # type: ignore[arg-type]  # that is the test
 
 
 async def test_providers_tell_whether_their_secret_is_set(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def wait_ready(process: subprocess.Popen[bytes], control: ControlClient) -> None
     while not control.ready():
         assert process.poll() is None, "the process ended"
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.05)  # bounded poll
 
 
 def drive(control: ControlClient, url: str) -> None:

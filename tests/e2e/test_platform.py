@@ -52,7 +52,7 @@ def _until(probe: Callable[[], T | None], *, within_s: float = 60, what: str = "
         found = probe()
         if found:
             return found
-        time.sleep(0.2)
+        time.sleep(0.2)  # bounded poll
     raise AssertionError(f"{what} did not happen within {within_s:g} s")
 
 

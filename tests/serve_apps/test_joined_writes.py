@@ -28,7 +28,7 @@ async def _serving(answer: Callable[[Send], Awaitable[None]]) -> AsyncGenerator[
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     while not server.started:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # bounded poll: the test has a time limit
     try:
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:

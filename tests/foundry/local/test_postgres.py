@@ -41,7 +41,7 @@ def wait_until(true: Callable[[], bool], timeout_s: float = 15) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.02)  # bounded poll
 
 
 def launch(home: Path, port: int) -> tuple[subprocess.Popen[str], int]:

@@ -126,6 +126,9 @@ print("fresh" if fresh else "found")
     said = sorted(process.communicate(timeout=20)[0].strip() for process in pair)
     assert said == ["found", "fresh"]
     up(home)
+    deadline = time.monotonic() + 10
+    while len(marked(home)) != 2 and time.monotonic() < deadline:
+        time.sleep(0.05)  # bounded poll: a process has no marker between its fork and its exec
     assert len(marked(home)) == 2
 
 

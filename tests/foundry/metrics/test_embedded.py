@@ -9,7 +9,6 @@ import http.client
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -164,11 +163,9 @@ async def test_async_client_and_ping_while_busy(store_process: StoreProcess) -> 
     client = await clickhouse_connect.get_async_client(**connection(store_process))
     busy = asyncio.create_task(client.query("SELECT sum(sipHash64(number)) FROM numbers(30000000)"))
     await asyncio.sleep(0)
-    started = time.perf_counter()
     assert await client.ping()
     assert await client.command("SELECT 1") == 1
     assert not busy.done()
-    assert time.perf_counter() - started < 5
     await busy
     with pytest.raises(DatabaseError) as caught:
         await client.query("SELECT count() FROM numbers(100000000000)", settings={"max_execution_time": 0.2})
