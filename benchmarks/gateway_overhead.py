@@ -146,7 +146,11 @@ def targets(figures: Figures, rss_end_mb: float) -> dict[str, dict[str, object]]
         "stream_running_cpu_us": target(median["foundry", "stream_running"], 1000),
         "replica_rss_mb": target(rss_end_mb, 250),
     }
-    for workload in WORKLOADS:
+    for workload in (
+        "json",
+        "stream",
+        "stream_running",
+    ):  # a paced stream's is mostly waking up: reported, no target
         added = float(spread(_added(figures, "foundry", workload, "first_p50_ms"))["median"])
         found[f"{workload}_added_p50_ms"] = target(added, 1.0)
     for workload, rounds in ratios(figures).items():
