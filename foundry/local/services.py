@@ -111,6 +111,7 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_enable_worker_prestart": "0",  # idle workers cost a CPU second each, and Serve starts its own
         "RAY_prestart_worker_first_driver": "0",
         "RAY_agent_register_timeout_ms": "120000",  # two busy cores need longer than 30 s
+        "RAY_worker_niceness": "0",  # Ray's default of 15 makes answers wait for everything else on the machine
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # one node: there is nobody to hand requests over to
         "DASHBOARD_METRIC_PORT": str(ports.dashboard_metrics),
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
