@@ -74,6 +74,6 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], home: HomeOptio
 
 def _until(text: str) -> datetime:
     now = datetime.now(UTC)
-    moment = parse_since(text, now)
+    moment = parse_since(text, now, option="--expires")
     age: timedelta = now - moment
     return now + age if text[-1:] in "smhd" and text[:-1].isdigit() else moment

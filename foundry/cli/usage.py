@@ -56,8 +56,8 @@ def add_to(app: typer.Typer) -> None:
     app.command()(usage)
 
 
-def parse_since(text: str, now: datetime) -> datetime:
-    """An age ("30m") or an ISO time (without a zone: local time). Raises InvalidParameter."""
+def parse_since(text: str, now: datetime, *, option: str = "--since") -> datetime:
+    """An age ("30m") or an ISO time (without a zone: local time). Raises InvalidParameter that names `option`."""
     age = re.fullmatch(r"(\d+)([smhd])", text)
     if age:
         return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
@@ -65,8 +65,8 @@ def parse_since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise InvalidParameter(
-            f"--since {text!r} is neither a time such as 2026-01-31T12:00 nor an age such as 30m",
-            param="since",
+            f"{option} {text!r} is neither a time such as 2026-01-31T12:00 nor a span such as 30m",
+            param=option.removeprefix("--"),
         ) from error
     return moment if moment.tzinfo else moment.astimezone()
 

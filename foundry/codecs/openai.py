@@ -142,6 +142,8 @@ def _split(body: bytes) -> dict[str, msgspec.Raw]:
         return _members.decode(body)
     except msgspec.ValidationError as error:
         raise MalformedBody("the body must be a JSON object") from error
+    except RecursionError as error:
+        raise MalformedBody("the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedBody(f"the body is not valid JSON: {error}") from error
 

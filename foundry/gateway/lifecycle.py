@@ -95,23 +95,41 @@ class Lifecycle:
         receive: Receive,
         send: Send,
     ) -> None:
-        """Serve one inference request through `codec`."""
+        """Serve one inference request through `codec`: whatever happens, it is answered and recorded."""
         try:
-            if scope["method"] != "POST":
-                raise MethodNotAllowed(f"{scope['path']} answers POST, not {scope['method']}")
-            index = self.authorise(exchange, headers)
-            body = await self._read_body(exchange, headers, receive)
-            call = codec.parse(body)
-            exchange.route, exchange.streamed = call.model, call.stream
-            route = self._resolve(index, exchange, codec, call)
-            await self._forward(codec, exchange, call, route, send)
+            await self._steps(codec, exchange, headers, scope, receive, send)
         except CallerGone:
             return
         except FoundryError as error:
             exchange.fail(error)
             await self.refuse(exchange, error, codec.error_body(error, exchange.request_id), send)
+        except Exception as error:  # the process edge: a bug is logged, told and recorded as one
+            log.exception("request_failed", request_id=exchange.request_id, error=repr(error))
+            failure = FoundryError("an internal error: the gateway's log has it under this request id")
+            exchange.fail(failure)
+            if exchange.status == _OK:
+                raise  # the answer has begun: a broken connection tells the caller that it is not whole
+            await self.refuse(exchange, failure, codec.error_body(failure, exchange.request_id), send)
         finally:
             self.settle(exchange)
+
+    async def _steps(
+        self,
+        codec: Codec,
+        exchange: Exchange,
+        headers: dict[bytes, bytes],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(f"{scope['path']} answers POST, not {scope['method']}")
+        index = self.authorise(exchange, headers)
+        body = await self._read_body(exchange, headers, receive)
+        call = codec.parse(body)
+        exchange.route, exchange.streamed = call.model, call.stream
+        route = self._resolve(index, exchange, codec, call)
+        await self._forward(codec, exchange, call, route, send)
 
     def authorise(self, exchange: Exchange, headers: dict[bytes, bytes]) -> Index:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or

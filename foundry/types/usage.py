@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 Outcome = Literal["completed", "aborted", "failed", "rejected"]
-"""completed: answered in full. aborted: the client went away. failed: the upstream failed. rejected: refused
+"""completed: answered in full. aborted: the client went away. failed: the upstream failed or refused. rejected: refused
 before any upstream was asked (bad key, bad body, unknown model, not ready)."""
 
 UsageSource = Literal["reported", "partial", "estimated", "none"]

@@ -45,7 +45,18 @@ def test_an_embedding_request_cannot_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b'"x"', b'{"model":', b'{"a":1}x', b"\xff\xfe{}", b'{"a":NaN}', b"null"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b'"x"',
+        b'{"model":',
+        b'{"a":1}x',
+        b"\xff\xfe{}",
+        b'{"a":NaN}',
+        b"null",
+        b'{"a":' + b"[" * 200_000,
+    ],
 )
 def test_what_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
