@@ -35,7 +35,7 @@ from foundry.metrics.queries import usage_totals
 from foundry.metrics.store import Store
 from foundry.settings import MetricsSettings, RaySettings, Settings
 from foundry.types.deployment import DeploymentPhase, Task
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, Snapshot
 
 _START_S = 90.0
@@ -120,7 +120,7 @@ def _replica(ray_pid: int) -> psutil.Process:
 
 def _write_snapshot(instance: Instance, upstream: str) -> str:
     """A signed snapshot with three routes to the scripted upstream; returns a key that may call them."""
-    price = TokenPrice(
+    price = Price(
         price_id="benchmark",
         input_per_mtok_usd=Decimal("0.1"),
         output_per_mtok_usd=Decimal("0.4"),

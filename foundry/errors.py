@@ -8,15 +8,20 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     ├── InvalidRequest            400  the caller sent something that cannot be served as it stands
     │   ├── MalformedBody         400  not JSON, not an object, cut off half-way
     │   ├── InvalidParameter      400  one named parameter is wrong
+    │   │   └── UnsupportedParameter  400  no target of the route has it: names the parameter and the target
+    │   ├── ProtocolNotServed     400  the route's targets do not speak this protocol
+    │   ├── GuardrailBlocked      400  a guard of the route or key refused what was said
     │   ├── MethodNotAllowed      405
     │   ├── BodyTooLarge          413  names the limit
     │   └── UnsupportedMedia      415
     ├── AuthenticationFailed      401  missing, malformed, unknown, expired or revoked key
     ├── PermissionDenied          403  a known caller may not do this
+    │   └── CallerBlocked         403  a blocking rule by address, country or user agent
     ├── NotFound                  404  does not exist, or the caller may not see it
     │   └── ModelNotFound         404
     ├── Conflict                  409  the state changed under the caller
-    ├── LimitExceeded             429
+    ├── LimitExceeded             429  names the limit, what is left and when it resets
+    │   └── BudgetExhausted       402  the same for money
     ├── UpstreamError             502  an engine or a vendor failed us
     │   ├── UpstreamRefused       ...  it answered with an error: its own status and words are passed on
     │   ├── UpstreamUnreachable   502  no connection, or it died before it answered
@@ -25,6 +30,9 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     ├── Unavailable               503  try again after `retry_after_s`
     │   ├── DeploymentNotReady    503  an engine that is still queued, pulling, loading or warming: names the phase
     │   ├── SnapshotMissing       503  the gateway has never seen a configuration
+    │   ├── QueueFull             503  every target is at its cap and so is the queue, or the wait was too long
+    │   ├── NoTargetAvailable     503  every target of the route is out (circuit breaker)
+    │   ├── LimitsUnavailable     503  the ledger of limits does not answer and the replica's share is used up
     │   ├── SpoolFull             503  usage cannot be written to disk, so nothing is served unmetered
     │   └── MetricsUnavailable    503  the metrics store does not answer
     ├── MetricsRefused            500  the metrics store refused a statement: its own code and words
@@ -81,6 +89,24 @@ class InvalidParameter(InvalidRequest):
     code = "invalid_parameter"
 
 
+class UnsupportedParameter(InvalidParameter):
+    """The target has nothing like this parameter: the message names both."""
+
+    code = "unsupported_parameter"
+
+
+class ProtocolNotServed(InvalidRequest):
+    """The route's targets do not speak the protocol that was used."""
+
+    code = "protocol_not_served"
+
+
+class GuardrailBlocked(InvalidRequest):
+    """A guard refused what the caller or the model said."""
+
+    code = "guardrail_blocked"
+
+
 class MethodNotAllowed(InvalidRequest):
     """The path exists, the method does not."""
 
@@ -116,6 +142,12 @@ class PermissionDenied(FoundryError):
     status = 403
 
 
+class CallerBlocked(PermissionDenied):
+    """A blocking rule by address, country or user agent matched."""
+
+    code = "caller_blocked"
+
+
 class NotFound(FoundryError):
     """It does not exist, or the caller may not see it."""
 
@@ -142,6 +174,13 @@ class LimitExceeded(FoundryError):
     code = "limit_exceeded"
     status = 429
     retryable = True
+
+
+class BudgetExhausted(LimitExceeded):
+    """A budget in money is used up."""
+
+    code = "budget_exhausted"
+    status = 402
 
 
 class UpstreamError(FoundryError):
@@ -202,6 +241,24 @@ class SnapshotMissing(Unavailable):
     """The gateway has never received a configuration snapshot and has none on disk."""
 
     code = "snapshot_missing"
+
+
+class QueueFull(Unavailable):
+    """Every target of the route is at its cap, and so is the queue, or the wait was too long."""
+
+    code = "queue_full"
+
+
+class NoTargetAvailable(Unavailable):
+    """Every target of the route is out: their circuit breakers are open."""
+
+    code = "no_target_available"
+
+
+class LimitsUnavailable(Unavailable):
+    """The ledger of limits does not answer, and this replica's share is used up."""
+
+    code = "limits_unavailable"
 
 
 class SpoolFull(Unavailable):

@@ -51,6 +51,6 @@ class RouteTarget(Base):
     provider: Mapped[str | None] = mapped_column(String(100))
     model: Mapped[str | None] = mapped_column(String(300))
     base_url: Mapped[str | None] = mapped_column(String(500))
-    price: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # TokenPrice as JSON
+    price: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # Price as JSON
 
     deployment: Mapped[Deployment | None] = relationship(lazy="raise")

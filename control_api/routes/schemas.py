@@ -5,7 +5,7 @@ from __future__ import annotations
 from control_api.models import Route, RouteTarget
 from foundry.types.control import EngineTargetSpec, ProviderTargetSpec, RouteRead
 from foundry.types.deployment import Task
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 
 
 def target_spec(row: RouteTarget) -> EngineTargetSpec | ProviderTargetSpec:
@@ -16,7 +16,7 @@ def target_spec(row: RouteTarget) -> EngineTargetSpec | ProviderTargetSpec:
         provider=row.provider or "",
         model=row.model or "",
         base_url=row.base_url,
-        price=TokenPrice.model_validate(row.price) if row.price is not None else None,
+        price=Price.model_validate(row.price) if row.price is not None else None,
     )
 
 

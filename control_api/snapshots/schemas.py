@@ -13,7 +13,7 @@ from typing import Any
 
 from control_api.models import Deployment, Key, Route, RouteTarget, StoredSnapshot
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec, DeploymentStatus, Task
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, SignedSnapshot
 
 _ETA_STEP_S = 5
@@ -52,7 +52,7 @@ def _target(row: RouteTarget, engine_root: str) -> EngineTarget | ProviderTarget
         provider=row.provider or "",
         model=row.model or "",
         base_url=row.base_url,
-        price=TokenPrice.model_validate(row.price) if row.price is not None else None,
+        price=Price.model_validate(row.price) if row.price is not None else None,
     )
 
 

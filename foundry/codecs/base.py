@@ -1,5 +1,8 @@
-"""What a codec is: the seam between a wire protocol and the lifecycle.
+"""The seams between wire protocols and the lifecycle.
 
+A *codec* is a protocol as callers speak it. A *wire* is a protocol as a target speaks it ("openai", "anthropic", "gemini",
+...). A *leg* joins the two for one request: it writes the target's request and reads the target's answer for the caller;
+the registry `LEGS` in `codecs/__init__.py` holds one per pair. Everything here is pure: bytes in, bytes out.
 What it does not know: any concrete protocol, I/O.
 """
 
@@ -11,11 +14,13 @@ import msgspec
 
 from foundry.errors import FoundryError
 from foundry.types.deployment import Task
-from foundry.types.usage import TokenCounts
+from foundry.types.usage import UsageCounts
 
 BYTES_PER_TOKEN = 4
 """For upstreams that report no usage: OpenAI's rule of thumb for English text. Such records say
 `estimated`."""
+JSON = "application/json"
+SSE = "text/event-stream"
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -24,12 +29,64 @@ class Call(msgspec.Struct, frozen=True):
     model: str
     """Public model name: the route."""
     stream: bool
+    """The answer passes on as it arrives."""
     fields: dict[str, msgspec.Raw]
-    """The body's top-level members, values as the bytes that the caller sent."""
+    """The body's top-level members, values as the bytes that the caller sent. Of a multipart body: its plain form fields,
+    each as a JSON string; the files are in `body`."""
     wants_usage: bool = False
     """The caller asked for a usage chunk at the end of the stream."""
     wants_running_usage: bool = False
     """The caller asked for usage in every chunk."""
+    max_output_tokens: int | None = None
+    """The caller's own bound on the answer, all n choices together; what limits and budgets reserve."""
+    user: str = ""
+    """The end user that the caller names (`user`, `safety_identifier`, Anthropic's `metadata.user_id`)."""
+    body: bytes = b""
+    """The body as it came, for protocols whose body is not JSON."""
+    content_type: str = JSON
+    """Of `body`, with its parameters (a multipart boundary)."""
+
+
+class TargetFacts(msgspec.Struct, frozen=True):
+    """What a leg must know of the target it writes for."""
+
+    target_id: str
+    """For errors: "openai/gpt-4o-mini"."""
+    model: str
+    """The target's name of the model."""
+    running_usage: bool = False
+    """It reports usage in every chunk when asked (vLLM and SGLang do), which makes aborted streams exact."""
+    options: dict[str, str] = {}
+    """Facts of the provider row that change what is written (e.g. Azure's `api_version`, `max_tokens_field`)."""
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
+    """What to send: below the target's base URL, without authentication."""
+
+    path: str
+    """With its leading slash and query, e.g. "/v1/chat/completions"."""
+    body: bytes
+    content_type: str = JSON
+    headers: dict[str, str] = {}
+    """Further headers of the protocol (e.g. `anthropic-version`)."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer, ready for the caller."""
+
+    body: bytes
+    counts: UsageCounts | None
+    """None: the target told nothing."""
+    estimated_output_tokens: int = 0
+    """Counted by us; used when `counts` is None."""
+    content_type: str = JSON
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A target's error answer in its own words."""
+
+    message: str
+    param: str | None = None
 
 
 class Meter(Protocol):
@@ -43,11 +100,18 @@ class Meter(Protocol):
     """The upstream's words, if it reported an error inside the stream."""
 
     def feed(self, data: bytes) -> bytes:
-        """Bytes from the upstream to bytes for the caller; keeps back incomplete events and the end
-        marker."""
+        """Bytes from the upstream to bytes for the caller; keeps back incomplete events and the tail."""
         ...
 
-    def counts(self) -> TokenCounts | None:
+    def close(self) -> bytes:
+        """The upstream closed its answer: what is still to say. Sets `ended` for protocols that end by closing."""
+        ...
+
+    def tail(self) -> bytes:
+        """What ends a whole stream on the caller's wire: sent last, after the usage record is written."""
+        ...
+
+    def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told, or None."""
         ...
 
@@ -56,8 +120,32 @@ class Meter(Protocol):
         ...
 
 
+class Leg(Protocol):
+    """One caller's protocol over one target's wire."""
+
+    def request(self, call: Call, target: TargetFacts) -> UpstreamRequest:
+        """The target's request. Raises UnsupportedParameter naming the parameter and the target, InvalidParameter."""
+        ...
+
+    def answer(self, call: Call, body: bytes, content_type: str) -> Answer:
+        """A whole answer for the caller. Raises UpstreamBroke when it cannot be read at all."""
+        ...
+
+    def streams(self, content_type: str) -> bool:
+        """Whether an answer of this type is a stream to be metered (else it is read whole)."""
+        ...
+
+    def meter(self, call: Call) -> Meter:
+        """A fresh meter for one streamed answer."""
+        ...
+
+    def told(self, body: bytes) -> Told:
+        """An error answer's words, whatever its shape."""
+        ...
+
+
 class Codec(Protocol):
-    """One wire protocol."""
+    """One wire protocol as callers speak it."""
 
     @property
     def name(self) -> str:
@@ -66,47 +154,26 @@ class Codec(Protocol):
 
     @property
     def path(self) -> str:
-        """Public path; the same path under a target's base URL."""
+        """Public path."""
         ...
 
     @property
-    def task(self) -> Task:
-        """What a route must compute to be called through this protocol."""
+    def tasks(self) -> frozenset[Task]:
+        """What a route must compute to be called through this protocol: one of these."""
         ...
 
-    @property
-    def end_marker(self) -> bytes:
-        """What ends a whole stream on the wire."""
+    def parse(self, body: bytes, content_type: str) -> Call:
+        """Body to call. Raises MalformedBody, UnsupportedMedia or InvalidParameter."""
         ...
 
-    def parse(self, body: bytes) -> Call:
-        """Body to call. Raises MalformedBody or InvalidParameter."""
-        ...
-
-    def upstream_body(self, call: Call, model: str, *, running_usage: bool) -> bytes:
-        """The body to send on: model renamed, usage asked for; all else as it came.
-
-        running_usage: the target can report usage in every chunk (vLLM can), which makes aborted streams
-        exact.
-        """
-        ...
-
-    def counts(self, body: bytes) -> TokenCounts | None:
-        """Usage in a whole (not streamed) answer, or None when the upstream told nothing."""
-        ...
-
-    def estimated_output_tokens(self, body: bytes) -> int:
-        """Output tokens of a whole answer, counted by us, for an upstream that tells nothing."""
-        ...
-
-    def meter(self, call: Call) -> Meter:
-        """A fresh meter for one streamed answer."""
+    def stream_type(self, upstream_type: str) -> str:
+        """Content type of a streamed answer, given the upstream's."""
         ...
 
     def error_body(self, error: FoundryError, request_id: str) -> bytes:
         """An error in this protocol's shape."""
         ...
 
-    def error_event(self, error: FoundryError, request_id: str) -> bytes:
-        """The same as the terminal event of a stream."""
+    def error_event(self, error: FoundryError, request_id: str) -> bytes | None:
+        """The same as the terminal event of a stream; None: this protocol has none, and the connection is broken off."""
         ...

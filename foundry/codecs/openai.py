@@ -16,7 +16,7 @@ from foundry.codecs.openai_errors import error_body, error_event
 from foundry.codecs.openai_stream import SseMeter, Usage
 from foundry.errors import FoundryError, InvalidParameter, MalformedBody
 from foundry.types.deployment import Task
-from foundry.types.usage import TokenCounts
+from foundry.types.usage import UsageCounts
 
 _RAW_NULL, _RAW_TRUE = msgspec.Raw(b"null"), msgspec.Raw(b"true")
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class OpenAICodec:
             fields = {**fields, "stream_options": msgspec.Raw(_encoder.encode(options))}
         return _encoder.encode(fields)
 
-    def counts(self, body: bytes) -> TokenCounts | None:
+    def counts(self, body: bytes) -> UsageCounts | None:
         """Usage in a whole answer, or None when the upstream told nothing readable."""
         try:
             usage = _answer.decode(body).usage

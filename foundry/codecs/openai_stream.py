@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from foundry.types.usage import TokenCounts
+from foundry.types.usage import UsageCounts
 
 _NULL, _EMPTY_LIST = msgspec.Raw(b"null"), msgspec.Raw(b"[]")
 
@@ -28,10 +28,10 @@ class Usage(msgspec.Struct):
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
-    def counts(self) -> TokenCounts:
+    def counts(self) -> UsageCounts:
         """The same in our terms."""
         prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        return TokenCounts(
+        return UsageCounts(
             input_tokens=self.prompt_tokens,
             cached_input_tokens=(prompt.cached_tokens or 0) if prompt else 0,
             output_tokens=self.completion_tokens or 0,
@@ -98,7 +98,7 @@ class SseMeter:
             return b""
         return b"".join([self._event(event) for event in head.split(b"\n\n")])
 
-    def counts(self) -> TokenCounts | None:
+    def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told."""
         if self._last_usage is None:
             return None

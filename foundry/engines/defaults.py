@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from foundry.types.deployment import DeploymentSpec, Task
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 
 _KV_CACHE_BYTES = 512 * 1024 * 1024
 """SmolLM2-135M in float32 needs 45 KiB a token, so one full context of 8,192 takes 360 MiB; this holds 11,600."""
@@ -25,7 +25,7 @@ CHAT = DeploymentSpec(
         "tool_call_parser": "hermes",
         "chat_template": "foundry:smollm2_tools",  # its own template drops tools
     },
-    price=TokenPrice(
+    price=Price(
         price_id="local/smollm2-135m-instruct@1",
         input_per_mtok_usd=Decimal("0.05"),
         output_per_mtok_usd=Decimal("0.10"),
@@ -40,7 +40,7 @@ EMBEDDING = DeploymentSpec(
     task=Task.EMBED,
     dtype="float32",
     max_num_seqs=32,
-    price=TokenPrice(
+    price=Price(
         price_id="local/all-minilm-l6-v2@1",
         input_per_mtok_usd=Decimal("0.01"),
         output_per_mtok_usd=Decimal(0),

@@ -11,12 +11,12 @@ from decimal import Decimal
 
 from foundry.errors import FoundryError, PriceUnknown
 from foundry.gateway.upstream import Upstream
-from foundry.pricing.cost import token_cost_usd
+from foundry.pricing.cost import cost_usd_of
 from foundry.telemetry import new_id
 from foundry.types.snapshot import KeyEntry
-from foundry.types.usage import Outcome, PriceStatus, TokenCounts, UsageRecord, UsageSource
+from foundry.types.usage import Outcome, PriceStatus, UsageCounts, UsageRecord, UsageSource
 
-_NO_TOKENS = TokenCounts()
+_NO_TOKENS = UsageCounts()
 _CLIENT_CLOSED = 499
 """nginx's status for a caller that left before it was answered."""
 
@@ -58,7 +58,7 @@ class Exchange:
         self.error_code = error.code
         self.outcome = "failed" if self.opened_ns else "rejected"
 
-    def count(self, counts: TokenCounts, source: UsageSource) -> None:
+    def count(self, counts: UsageCounts, source: UsageSource) -> None:
         """Remember what was used and how we know."""
         self.counts = counts
         self.usage_source = source
@@ -108,7 +108,7 @@ class Exchange:
         if self.upstream is None or self.counts == _NO_TOKENS:
             return Decimal(0), "", "free"
         try:
-            cost = token_cost_usd(self.upstream.price, self.counts)
+            cost = cost_usd_of(self.upstream.price, self.counts)
         except PriceUnknown:
             return None, "", "unknown"
         return cost, self.upstream.price.price_id if self.upstream.price else "", "priced"

@@ -34,7 +34,7 @@ from foundry.gateway.keys import hash_key
 from foundry.gateway.refusals import refusal_from
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
 from foundry.gateway.transport import Transport
-from foundry.types.usage import TokenCounts, UsageRecord
+from foundry.types.usage import UsageCounts, UsageRecord
 
 log = structlog.get_logger()
 
@@ -332,5 +332,5 @@ def _count_stream(exchange: Exchange, meter: Meter) -> None:
         exchange.count(_estimate(exchange.request_bytes, meter.estimated_output_tokens()), "estimated")
 
 
-def _estimate(request_bytes: int, output_tokens: int) -> TokenCounts:
-    return TokenCounts(input_tokens=-(-request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens)
+def _estimate(request_bytes: int, output_tokens: int) -> UsageCounts:
+    return UsageCounts(input_tokens=-(-request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens)

@@ -10,7 +10,7 @@ from yarl import URL
 from foundry.errors import DeploymentNotReady, FoundryError
 from foundry.providers.vendors import vendor
 from foundry.types.deployment import SERVING_PHASES
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, ProviderTarget
 
 DEFAULT_RETRY_AFTER_S = 5.0
@@ -43,7 +43,7 @@ class Upstream:
     def __init__(self, target: EngineTarget | ProviderTarget, *, engine_token: str) -> None:
         self.target_id = target.target_id
         self.model = target.model
-        self.price: TokenPrice | None = target.price
+        self.price: Price | None = target.price
         self.headers: dict[str, str] = dict(_HEADERS)
         self.base_url = target.base_url or ""
         self.deployment = self.provider = ""

@@ -12,7 +12,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from foundry.types.deployment import DeploymentName, DeploymentSpec, DeploymentStatus, Task
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 
 Item = TypeVar("Item")
 
@@ -158,7 +158,7 @@ class ProviderTargetSpec(Request):
     """The vendor's name of the model."""
     base_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+[^/\s]$", max_length=500)
     """Overrides the row's URL (a proxy, a private endpoint)."""
-    price: TokenPrice | None = None
+    price: Price | None = None
     """What its tokens cost; None: usage is recorded with `price_status = "unknown"`."""
 
 

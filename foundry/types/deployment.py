@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 
 DeploymentName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?$")]
 """A DNS label of at most 47 characters (KubeRay's limit for a RayService): it names the Serve application
@@ -23,6 +23,15 @@ class Task(StrEnum):
 
     GENERATE = "generate"
     EMBED = "embed"
+    """Embeddings; through them also score and rerank, by similarity."""
+    RERANK = "rerank"
+    """Score and rerank by a cross-encoder."""
+    CLASSIFY = "classify"
+    MODERATE = "moderate"
+    TRANSCRIBE = "transcribe"
+    """Speech to text; translation to English too, where the model can."""
+    SPEAK = "speak"
+    IMAGE = "image"
 
 
 class DeploymentSpec(BaseModel):
@@ -58,7 +67,7 @@ class DeploymentSpec(BaseModel):
     """Further engine flags, spelled as the engine's Python arguments. They may not repeat a field above."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables of the engine's processes."""
-    price: TokenPrice | None = None
+    price: Price | None = None
     """What its tokens are charged at; None: usage is recorded with `price_status = "unknown"`."""
 
 

@@ -12,8 +12,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from foundry.types.cache import CachePolicy
 from foundry.types.deployment import DeploymentPhase, Task
-from foundry.types.money import TokenPrice
+from foundry.types.guardrails import BlockRule, GuardrailProfile
+from foundry.types.limits import LimitEntry
+from foundry.types.money import Price
+from foundry.types.routing import Routing
 
 
 class SnapshotModel(BaseModel):
@@ -35,41 +39,51 @@ class KeyEntry(SnapshotModel):
     allowed_routes: tuple[str, ...] | None = None
     """Route names it may call; None: all of its project's."""
     expires_at: datetime | None = None
+    guardrails: tuple[str, ...] = ()
+    """Profiles that hold for all its requests, besides the route's own."""
 
 
-class EngineTarget(SnapshotModel):
+class Target(SnapshotModel):
+    """What every kind of target has."""
+
+    target_id: str
+    """Stable id, e.g. "engine/smollm2" or "openai/gpt-4o-mini": it goes into usage records and headers."""
+    model: str
+    """The name that the engine or the vendor knows the model by."""
+    price: Price | None = None
+    weight: float = Field(default=1.0, ge=0)
+    """Share among the targets, for the policies that share."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Most requests in flight from one replica of the gateway; None: no cap."""
+    canary_percent: float | None = Field(default=None, ge=0, le=100)
+    """This share of requests tries this target first, whatever the policy says; it takes no others while primaries are up."""
+    shadow_percent: float | None = Field(default=None, ge=0, le=100)
+    """This share of requests is also sent here; the answer is measured, recorded as `shadow` and thrown away."""
+
+
+class EngineTarget(Target):
     """An own deployment behind a route."""
 
     kind: Literal["engine"] = "engine"
-    target_id: str
-    """Stable id, e.g. "engine/smollm2": it goes into usage records and headers."""
     deployment: str
     base_url: str
     """Root of the engine's OpenAI-compatible surface without a trailing slash, e.g.
     "http://127.0.0.1:8000/engines/x"."""
-    model: str
-    """The name that the engine answers to."""
     phase: DeploymentPhase
     phase_detail: str = ""
     eta_s: float | None = None
     """Seconds until ready, when it can be known: becomes `Retry-After`."""
-    price: TokenPrice | None = None
 
 
-class ProviderTarget(SnapshotModel):
+class ProviderTarget(Target):
     """A vendor model behind a route. The secret is not in the snapshot: the gateway reads it from its
     environment."""
 
     kind: Literal["provider"] = "provider"
-    target_id: str
-    """Stable id, e.g. "openai/gpt-4o-mini"."""
     provider: str
-    """Row of `providers/vendors.toml`."""
-    model: str
-    """The vendor's name of the model."""
+    """Row of `providers/vendors.toml`, or one of the operator's own."""
     base_url: str | None = None
     """Overrides the row's URL (a proxy, a private endpoint)."""
-    price: TokenPrice | None = None
 
 
 class RouteEntry(SnapshotModel):
@@ -82,6 +96,10 @@ class RouteEntry(SnapshotModel):
     owned_by: str = "foundry"
     project_ids: tuple[str, ...] | None = None
     """Projects that may see it; None: every project of the instance."""
+    routing: Routing = Routing()
+    guardrails: tuple[str, ...] = ()
+    """Names of profiles."""
+    cache: CachePolicy | None = None
 
 
 class Snapshot(SnapshotModel):
@@ -94,6 +112,9 @@ class Snapshot(SnapshotModel):
     issued_at: datetime
     keys: tuple[KeyEntry, ...]
     routes: tuple[RouteEntry, ...]
+    limits: tuple[LimitEntry, ...] = ()
+    guardrails: tuple[GuardrailProfile, ...] = ()
+    blocks: tuple[BlockRule, ...] = ()
 
 
 class SignedSnapshot(SnapshotModel):

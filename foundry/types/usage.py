@@ -7,6 +7,7 @@ It is made on the hot path, so it is a `msgspec.Struct` (about a microsecond to 
 
 from __future__ import annotations
 
+import operator
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -64,6 +65,24 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All output tokens, the reasoning ones included (as OpenAI counts `completion_tokens`)."""
     reasoning_tokens: int = 0
     """Of `output_tokens`, those spent on reasoning."""
+    cache_write_tokens: int = 0
+    """Of `input_tokens`, those written to a prompt cache (Anthropic charges them at a rate of their own)."""
+    audio_input_tokens: int = 0
+    """Of `input_tokens`, those that are sound."""
+    image_input_tokens: int = 0
+    """Of `input_tokens`, those that are images."""
+    audio_output_tokens: int = 0
+    """Of `output_tokens`, those that are sound."""
+    image_output_tokens: int = 0
+    """Of `output_tokens`, those that are images."""
+    images: int = 0
+    """Images made, counted only where the target charges by the image."""
+    audio_ms: int = 0
+    """Milliseconds of sound transcribed or translated, where the target charges by time."""
+    characters: int = 0
+    """Characters of text spoken, where the target charges by the character."""
+    searches: int = 0
+    """Search units of a reranker."""
     usage_source: UsageSource = "none"
     cost_usd: Decimal | None = None
     price_id: str = ""
@@ -80,10 +99,23 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
     response_bytes: int = 0
 
 
-class TokenCounts(msgspec.Struct, frozen=True):
-    """Tokens of one request, by kind; same definitions as in `UsageRecord`."""
+class UsageCounts(msgspec.Struct, frozen=True):
+    """What one request used, by kind; same definitions as in `UsageRecord`. Tokens of the special kinds do not overlap."""
 
     input_tokens: int = 0
     cached_input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
+    audio_input_tokens: int = 0
+    image_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    images: int = 0
+    audio_ms: int = 0
+    characters: int = 0
+    searches: int = 0
+
+    def __add__(self, other: UsageCounts) -> UsageCounts:
+        """Both together: the sum over the attempts of one request."""
+        return UsageCounts(*map(operator.add, msgspec.structs.astuple(self), msgspec.structs.astuple(other)))

@@ -29,7 +29,7 @@ from foundry.errors import (
 from foundry.settings import Settings
 from foundry.types.control import EngineTargetSpec, ProviderTargetSpec
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 from tests.control_api.conftest import DEPLOYMENT
 
 pytestmark = pytest.mark.postgres
@@ -74,7 +74,7 @@ def drive(control: ControlClient, url: str) -> None:
     made = control.deployments.put(spec)
     assert (made.spec, made.status.phase) == (spec, DeploymentPhase.QUEUED)
     assert control.deployments.get("smollm2").id == made.id
-    price = TokenPrice(
+    price = Price(
         price_id="p",
         input_per_mtok_usd=Decimal("0.15"),
         output_per_mtok_usd=Decimal("0.6"),

@@ -8,7 +8,7 @@ import pytest
 
 from foundry.codecs import CHAT, CODECS, EMBEDDINGS
 from foundry.errors import InvalidParameter, MalformedBody
-from foundry.types.usage import TokenCounts
+from foundry.types.usage import UsageCounts
 
 
 def test_every_codec_is_found_by_its_path() -> None:
@@ -90,7 +90,7 @@ def test_counts_of_a_whole_answer() -> None:
         b'{"usage":{"prompt_tokens":9,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2},'
         b'"completion_tokens_details":{"reasoning_tokens":1}}}'
     )
-    assert CHAT.counts(body) == TokenCounts(
+    assert CHAT.counts(body) == UsageCounts(
         input_tokens=9, cached_input_tokens=2, output_tokens=5, reasoning_tokens=1
     )
     assert CHAT.counts(b'{"usage":null}') is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from foundry.codecs.openai_stream import SseMeter
-from foundry.types.usage import TokenCounts
+from foundry.types.usage import UsageCounts
 
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}],"usage":{"prompt_tokens":3,"completion_tokens":0}}\n\n'
 FIRST = b'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
@@ -33,7 +33,7 @@ def test_however_it_is_cut_the_caller_gets_the_same_and_the_counts_are_right(
     assert out == CLEAN
     assert meter.started
     assert meter.ended
-    assert meter.counts() == TokenCounts(input_tokens=3, output_tokens=2)
+    assert meter.counts() == UsageCounts(input_tokens=3, output_tokens=2)
     assert meter.estimated_output_tokens() == 2
 
 
@@ -49,7 +49,7 @@ def test_usage_in_the_last_content_chunk_is_counted_and_the_content_goes_on() ->
     meter = _meter()
     out = meter.feed(FIRST + DONE)
     assert out == b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
-    assert meter.counts() == TokenCounts(input_tokens=3, output_tokens=1)
+    assert meter.counts() == UsageCounts(input_tokens=3, output_tokens=1)
 
 
 def test_null_usage_is_not_a_count() -> None:

@@ -17,13 +17,13 @@ import pytest_asyncio
 from foundry.gateway.app import Gateway
 from foundry.metrics import segments
 from foundry.types.deployment import DeploymentPhase, Task
-from foundry.types.money import TokenPrice
+from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry
 from tests.support.asgi import serve_asgi
 from tests.support.instance import Home
 from tests.support.scripted_upstream import ScriptedUpstream
 
-PRICE = TokenPrice(
+PRICE = Price(
     price_id="test@1", source="test", input_per_mtok_usd=Decimal("0.15"), output_per_mtok_usd=Decimal("0.60"),
     cached_input_per_mtok_usd=Decimal("0.075"),
 )  # fmt: skip
