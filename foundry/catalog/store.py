@@ -128,9 +128,11 @@ class Store:
 
 
 def require_loadable(folder: Path, resolved: str) -> None:
-    """Raise ModelSourceError unless the folder has a configuration and safetensors weights."""
-    if not (folder / "config.json").is_file():
-        raise ModelSourceError(f"{resolved} has no config.json: it is not a model in Hugging Face's layout")
+    """Raise ModelSourceError unless the folder has a configuration (a model's or a LoRA adapter's) and safetensors weights."""
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ModelSourceError(
+            f"{resolved} has neither config.json nor adapter_config.json: it is not a model in Hugging Face's layout"
+        )
     if not any(folder.glob("*.safetensors")):
         raise ModelSourceError(
             f"{resolved} has no *.safetensors weights (pickled ones are refused): convert it to safetensors"
