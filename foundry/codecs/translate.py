@@ -117,13 +117,20 @@ def unsupported(name: str, target: TargetFacts, why: str = "") -> UnsupportedPar
     )
 
 
+HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"})
+"""Members that never change an answer: a target that has them gets them, any other serves without."""
+
+
 def carried(request: ChatRequest, known: Collection[str], target: TargetFacts) -> dict[str, msgspec.Raw]:
-    """The members of `request.others`, when the target has every one of them. Raises UnsupportedParameter for the first that
-    it has not."""
-    for name in request.others:
-        if name not in known:
+    """The members of `request.others` to send, when the target has every one of them but hints. Raises UnsupportedParameter
+    for the first that it has not."""
+    sent: dict[str, msgspec.Raw] = {}
+    for name, value in request.others.items():
+        if name in known:
+            sent[name] = value
+        elif name not in HINTS:
             raise unsupported(name, target)
-    return request.others
+    return sent
 
 
 @dataclass(frozen=True, slots=True)
