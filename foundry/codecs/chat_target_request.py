@@ -34,6 +34,8 @@ from foundry.types.chat import (
 )
 
 PATH = "/v1/chat/completions"
+COUNT_PATH = "/tokenize"
+"""vLLM's; it takes a chat and answers with its tokens."""
 VENDOR_MEMBERS = frozenset(
     {
         "logit_bias", "metadata", "modalities", "prediction", "prompt_cache_key", "prompt_cache_retention", "service_tier",
@@ -73,6 +75,22 @@ def write_request(request: ChatRequest, target: TargetFacts) -> UpstreamRequest:
     if request.stream:
         body |= _streaming(target)
     return UpstreamRequest(PATH, _encoder.encode(body))
+
+
+def write_count_request(request: ChatRequest, target: TargetFacts) -> UpstreamRequest:
+    """A request for the number of tokens that an own engine would render this request to. Raises UnsupportedParameter."""
+    body: dict[str, object] = {
+        "model": target.model,
+        "messages": list(write_messages(request, target)),
+        **_prefill(request, target),
+        **carried(request, ENGINE_MEMBERS, target),
+    }
+    if request.tools and (request.tool_choice is None or request.tool_choice.mode != "none"):
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.reasoning_effort is not None:  # what the chat endpoint tells the template of the effort
+        effort = request.reasoning_effort
+        body["chat_template_kwargs"] = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+    return UpstreamRequest(COUNT_PATH, _encoder.encode(body))
 
 
 def _sampling(request: ChatRequest, target: TargetFacts) -> dict[str, object]:

@@ -150,7 +150,7 @@ class Translated:
         return Answer(
             body=self.caller.write_answer(answer, call),
             counts=answer.counts,
-            estimated_output_tokens=0 if answer.counts else _estimated(answer),
+            estimated_output_tokens=0 if answer.counts else estimated(answer),
         )
 
     def streams(self, content_type: str) -> bool:
@@ -253,7 +253,7 @@ class TranslatedMeter:
             self._bytes += len(said.encode())
 
 
-def _estimated(answer: ChatAnswer) -> int:
+def estimated(answer: ChatAnswer) -> int:
     """Bytes of all that was said over `BYTES_PER_TOKEN`."""
     size = 0
     for choice in answer.choices:
