@@ -52,15 +52,9 @@ class ResponsesCodec:
     def error_event(self, error: FoundryError, request_id: str) -> bytes:
         """The event `error`, for streams whose meter has no `failure` of its own: without the stream's state its
         `sequence_number` can only be 0."""
-        told = {
-            "message": error.message,
-            "type": error_type(error.status),
-            "code": error.code,
-            "param": error.param,
-        }
-        event = {"type": "error", "sequence_number": 0, **told, "error": {**told, "request_id": request_id}}
-        event["type"] = "error"
-        return named_event("error", event)
+        told = {"code": error.code, "message": error.message, "param": error.param}
+        words = {**told, "type": error_type(error.status), "request_id": request_id}
+        return named_event("error", {"type": "error", "sequence_number": 0, **told, "error": words})
 
 
 class ResponsesCaller:
