@@ -75,7 +75,9 @@ class _Layer:
 
     def __init__(self, rows: Iterable[PriceRow]) -> None:
         self._exact: dict[tuple[str, str], list[tuple[PriceRow, Price]]] = defaultdict(list)
-        self._prefixes: dict[str, dict[str, list[tuple[PriceRow, Price]]]] = defaultdict(lambda: defaultdict(list))
+        self._prefixes: dict[str, dict[str, list[tuple[PriceRow, Price]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         for row in sorted(rows, key=lambda row: row.effective_from, reverse=True):
             entry = (row, row.price())
             for name in (row.model, *row.also):

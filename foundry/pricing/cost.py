@@ -27,7 +27,11 @@ def cost_usd_of(price: Price | None, counts: UsageCounts) -> Decimal:
         raise PriceUnknown(
             "no price is known for this target: set one on the deployment or the route's target, or in prices.toml"
         )
-    return _tokens(_rates(price, counts), counts, price.price_id).scaleb(_MILLION) + _units(price, counts) + price.per_request_usd
+    return (
+        _tokens(_rates(price, counts), counts, price.price_id).scaleb(_MILLION)
+        + _units(price, counts)
+        + price.per_request_usd
+    )
 
 
 def _rates(price: Price, counts: UsageCounts) -> TokenRates:

@@ -24,7 +24,9 @@ class UnknownPrices:
         """One more request to a target was settled without a cost; `why` is PriceUnknown's message."""
         self._requests[target_id] += 1
         if self._requests[target_id] == 1:
-            log.warning("price_unknown", target=target_id, why=why, next="set a price on the target or in [[prices]]")
+            log.warning(
+                "price_unknown", target=target_id, why=why, next="set a price on the target or in [[prices]]"
+            )
 
     @property
     def total(self) -> int:
