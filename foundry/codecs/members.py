@@ -1,6 +1,6 @@
-"""A JSON body as its top-level members, values left as the bytes that came, and typed looks at single members.
+"""What dialects need to take a request's members apart, beside `fields.py`: null counts as absent, nested values are typed.
 
-What it does not know: any protocol.
+What it does not know: any protocol's members.
 """
 
 from __future__ import annotations
@@ -10,53 +10,17 @@ from typing import TypeVar
 
 import msgspec
 
-from foundry.errors import InvalidParameter, MalformedBody
+from foundry.errors import InvalidParameter
 
 T = TypeVar("T")
+Fields = dict[str, msgspec.Raw]
 
-RAW_NULL, RAW_TRUE, RAW_FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_string = msgspec.json.Decoder(str)
-_flag = msgspec.json.Decoder(bool | None)
+NULL, TRUE, FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
 _encoder = msgspec.json.Encoder()
-
-
-def split(body: bytes) -> dict[str, msgspec.Raw]:
-    """Top-level members. Raises MalformedBody."""
-    try:
-        return _members.decode(body)
-    except msgspec.ValidationError as error:
-        raise MalformedBody("the body must be a JSON object") from error
-    except RecursionError as error:
-        raise MalformedBody("the body is nested too deeply") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"the body is not valid JSON: {error}") from error
-
-
-def member(
-    fields: dict[str, msgspec.Raw], name: str, decoder: msgspec.json.Decoder[T], expected: str
-) -> T | None:
-    """One member, or None when it is absent or null. Raises InvalidParameter, which says what was expected."""
-    raw = fields.get(name)
-    if raw is None or raw == RAW_NULL:
-        return None
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidParameter(f"'{name}' must be {expected}: {error}", param=name) from error
-
-
-def model_of(fields: dict[str, msgspec.Raw]) -> str:
-    """The public model name. Raises InvalidParameter."""
-    model = member(fields, "model", _string, "a string: the name of a model, see GET /v1/models")
-    if not model:
-        raise InvalidParameter("'model' is required: name one of GET /v1/models", param="model")
-    return model
-
-
-def flag_of(fields: dict[str, msgspec.Raw], name: str) -> bool | None:
-    """A flag. Raises InvalidParameter."""
-    return member(fields, name, _flag, "true or false")
+_float = msgspec.json.Decoder(float)
+_int = msgspec.json.Decoder(int)
+_flag = msgspec.json.Decoder(bool)
+_string = msgspec.json.Decoder(str)
 
 
 def raw(value: object) -> msgspec.Raw:
@@ -64,6 +28,51 @@ def raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(_encoder.encode(value))
 
 
-def others(fields: dict[str, msgspec.Raw], known: Collection[str]) -> dict[str, msgspec.Raw]:
-    """Members that are not among the known ones; null members count as absent."""
-    return {name: value for name, value in fields.items() if name not in known and value != RAW_NULL}
+def typed(raw_value: msgspec.Raw, decoder: msgspec.json.Decoder[T], name: str) -> T:
+    """A value of a known type. Raises InvalidParameter with the place of what is wrong, e.g. `messages[2].content`."""
+    try:
+        return decoder.decode(raw_value)
+    except RecursionError as error:
+        raise InvalidParameter(f"'{name}' is nested too deeply", param=name) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        words = str(error).replace("`$", f"`{name}")
+        raise InvalidParameter(f"'{name}' cannot be read: {words}", param=name) from error
+
+
+def optional(fields: Fields, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """One member, None when absent or null. Raises InvalidParameter."""
+    value = fields.get(name)
+    return None if value is None or value == NULL else typed(value, decoder, name)
+
+
+def number(fields: Fields, name: str) -> float | None:
+    """A number. Raises InvalidParameter."""
+    return optional(fields, name, _float)
+
+
+def whole(fields: Fields, name: str) -> int | None:
+    """A whole number. Raises InvalidParameter."""
+    return optional(fields, name, _int)
+
+
+def maybe(fields: Fields, name: str) -> bool | None:
+    """True, false, or None when nothing was said. Raises InvalidParameter."""
+    return optional(fields, name, _flag)
+
+
+def string(fields: Fields, name: str) -> str | None:
+    """A string. Raises InvalidParameter."""
+    return optional(fields, name, _string)
+
+
+def others(fields: Fields, known: Collection[str]) -> Fields:
+    """Members that are not among the known ones and not null."""
+    return {name: value for name, value in fields.items() if name not in known and value != NULL}
+
+
+def is_json_object(text: str) -> bool:
+    """Whether a text is one JSON object."""
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False

@@ -117,13 +117,20 @@ def unsupported(name: str, target: TargetFacts, why: str = "") -> UnsupportedPar
     )
 
 
+HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"})
+"""Members that never change an answer: a target that has them gets them, any other serves without."""
+
+
 def carried(request: ChatRequest, known: Collection[str], target: TargetFacts) -> dict[str, msgspec.Raw]:
-    """The members of `request.others`, when the target has every one of them. Raises UnsupportedParameter for the first that
-    it has not."""
-    for name in request.others:
-        if name not in known:
+    """The members of `request.others` to send, when the target has every one of them but hints. Raises UnsupportedParameter
+    for the first that it has not."""
+    sent: dict[str, msgspec.Raw] = {}
+    for name, value in request.others.items():
+        if name in known:
+            sent[name] = value
+        elif name not in HINTS:
             raise unsupported(name, target)
-    return request.others
+    return sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,7 @@ class Translated:
         return Answer(
             body=self.caller.write_answer(answer, call),
             counts=answer.counts,
-            estimated_output_tokens=0 if answer.counts else _estimated(answer),
+            estimated_output_tokens=0 if answer.counts else estimated(answer),
         )
 
     def streams(self, content_type: str) -> bool:
@@ -246,7 +253,7 @@ class TranslatedMeter:
             self._bytes += len(said.encode())
 
 
-def _estimated(answer: ChatAnswer) -> int:
+def estimated(answer: ChatAnswer) -> int:
     """Bytes of all that was said over `BYTES_PER_TOKEN`."""
     size = 0
     for choice in answer.choices:
