@@ -56,12 +56,12 @@ _CACHE_POINT = {"cachePoint": {"type": "default"}}
 _EXTRA = "additionalModelRequestFields"
 _OWN = frozenset({"guardrailConfig", "performanceConfig", "requestMetadata", "serviceTier", _EXTRA})
 """Bedrock's own members that a caller may send."""
-_IGNORED = frozenset({"metadata", "store", "safety_identifier", "prompt_cache_key"})
-"""Members that change nothing of an answer."""
-_BUDGETS = {"minimal": 1_024, "low": 1_024, "medium": 4_096, "high": 16_384}
-"""Thinking tokens by effort, for models that want a number; 1,024 is the least that Claude takes."""
+_BUDGETS: dict[str, int] = {
+    "minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 65_536,
+}  # fmt: skip
+"""Thinking tokens by effort, for models that want a number, as for Anthropic itself; 1,024 is the least that Claude takes."""
 _EFFORTS = {
-    "adaptive": ("low", "medium", "high", "xhigh"),
+    "adaptive": ("minimal", "low", "medium", "high", "xhigh", "max"),
     "nova": ("low", "medium", "high"),
     "effort": ("low", "medium", "high"),
 }
@@ -83,10 +83,10 @@ class BedrockDialect:
             "toolConfig": _tools(request, target),
             "outputConfig": output,
         }
-        for name, value in carried(request, _OWN | _IGNORED, target).items():
+        for name, value in carried(request, _OWN, target).items():
             if name == _EXTRA:
                 extra |= _members(value, name)
-            elif name not in _IGNORED:
+            else:
                 body[name] = value
         if request.top_k is not None:
             _put(extra, target.options.get("top_k_path", "top_k"), request.top_k)
@@ -198,23 +198,19 @@ def _block(part: Part, target: TargetFacts) -> dict[str, Any] | None:
 
 
 def _image(part: Image, target: TargetFacts) -> dict[str, Any]:
-    data, media_type, url = part.data_base64, part.media_type, part.url or ""
-    if url.startswith("data:"):
-        head, _, data = url[5:].partition(",")
-        media_type = head.partition(";")[0]
-    if data is None:
-        if not url.startswith("s3://"):
-            raise unsupported(
-                "messages", target, "it takes images as data or from s3://, not from other URLs"
-            )
-        guessed = mimetypes.guess_type(url)[0] or ""
-        return {"format": _format(guessed, _IMAGES, target), "source": {"s3Location": {"uri": url}}}
-    return {"format": _format(media_type or "image/png", _IMAGES, target), "source": {"bytes": data}}
+    if part.data_base64 is not None:
+        form = _format(part.media_type or "image/png", _IMAGES, target)
+        return {"format": form, "source": {"bytes": part.data_base64}}
+    url = part.url or ""
+    if not url.startswith("s3://"):
+        raise unsupported("messages", target, "it takes images as data or from s3://, not from elsewhere")
+    form = _format(mimetypes.guess_type(url)[0] or "", _IMAGES, target)
+    return {"format": form, "source": {"s3Location": {"uri": url}}}
 
 
 def _document(part: File, target: TargetFacts) -> dict[str, Any]:
     if part.data_base64 is None:
-        raise unsupported("messages", target, "it takes files as data, not by id")
+        raise unsupported("messages", target, "it takes files as data, not by id or URL")
     media_type = part.media_type or mimetypes.guess_type(part.filename or "")[0] or "application/pdf"
     name = " ".join(_NOT_IN_NAMES.sub(" ", part.filename or "document").split()) or "document"
     return {
@@ -267,7 +263,10 @@ def _tools(request: ChatRequest, target: TargetFacts) -> dict[str, Any] | None:
         if any(isinstance(part, ToolCall | ToolResult) for m in request.messages for part in m.parts):
             raise unsupported("tool_choice", target, "'none' is not possible once tools were called")
         return None
-    config: dict[str, Any] = {"tools": [{"toolSpec": _tool(tool)} for tool in request.tools]}
+    tools: list[dict[str, Any]] = []
+    for tool in request.tools:
+        tools += [{"toolSpec": _tool(tool)}, *([_CACHE_POINT] if tool.cache_breakpoint else ())]
+    config: dict[str, Any] = {"tools": tools}
     if choice is not None:
         named = {"tool": {"name": choice.name}}
         config["toolChoice"] = named if choice.mode == "named" else {_CHOICES[choice.mode]: {}}
@@ -310,7 +309,7 @@ def _thinking(request: ChatRequest, target: TargetFacts) -> dict[str, Any]:
             return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
     elif budget is None and style in _EFFORTS and effort in _EFFORTS[style]:
         if style == "adaptive":
-            return {"thinking": {"type": "adaptive"}, "effort": effort}
+            return {"thinking": {"type": "adaptive"}, "effort": "low" if effort == "minimal" else effort}
         if style == "nova":
             return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
         return {"reasoning_effort": effort}

@@ -53,9 +53,7 @@ _BUDGETS: dict[ReasoningEffort, int] = {
 _LEVELS: dict[ReasoningEffort, str] = {"minimal": "minimal", "low": "low", "medium": "medium", "high": "high"}
 _TOP = {"safety_settings": "safetySettings", "cached_content": "cachedContent", "labels": "labels"}
 """Gemini's own members that a caller may send, and their names there."""
-_IGNORED = frozenset({"metadata", "store", "safety_identifier", "prompt_cache_key"})
-"""Members that change nothing of an answer."""
-_KNOWN = frozenset(_TOP) | frozenset(_TOP.values()) | _IGNORED
+_KNOWN = frozenset(_TOP) | frozenset(_TOP.values())
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "named": "ANY"}
 
 
@@ -72,14 +70,15 @@ class GeminiDialect:
             body["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in request.tools]}]
         if request.tool_choice is not None or any(tool.strict for tool in request.tools):
             body["toolConfig"] = {"functionCallingConfig": _calling(request)}
+        if request.prefill:
+            raise unsupported("messages", target, "it does not go on from an answer that is begun")
         if request.parallel_tool_calls is False and request.tools:
             raise unsupported("parallel_tool_calls", target, "it always may call several tools at once")
         config = _generation(request, target)
         if config:
             body["generationConfig"] = config
         for name, value in carried(request, _KNOWN, target).items():
-            if name not in _IGNORED:
-                body[_TOP.get(name, name)] = value
+            body[_TOP.get(name, name)] = value
         verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
         return UpstreamRequest(path=f"{model_path(target)}:{verb}", body=_encoder.encode(body))
 
@@ -192,21 +191,21 @@ def _inline(data_base64: str, media_type: str) -> dict[str, Any]:
 
 
 def _image(part: Image) -> dict[str, Any]:
-    url = part.url or ""
     if part.data_base64 is not None:
         return _inline(part.data_base64, part.media_type or "image/png")
-    if url.startswith("data:"):
-        head, _, data = url[5:].partition(",")
-        return _inline(data, head.partition(";")[0] or "image/png")
-    guessed = part.media_type or mimetypes.guess_type(url.partition("?")[0])[0] or "image/jpeg"
-    return {"fileData": {"fileUri": url, "mimeType": guessed}}
+    return _by_uri(part.file_id or part.url or "", part.media_type, "image/jpeg")
 
 
 def _file(part: File) -> dict[str, Any]:
-    media_type = part.media_type or mimetypes.guess_type(part.filename or "")[0] or "application/pdf"
+    media_type = part.media_type or mimetypes.guess_type(part.filename or "")[0]
     if part.data_base64 is not None:
-        return _inline(part.data_base64, media_type)
-    return {"fileData": {"fileUri": part.file_id or "", "mimeType": media_type}}
+        return _inline(part.data_base64, media_type or "application/pdf")
+    return _by_uri(part.file_id or part.url or "", media_type, "application/pdf")
+
+
+def _by_uri(uri: str, media_type: str | None, otherwise: str) -> dict[str, Any]:
+    guessed = media_type or mimetypes.guess_type(uri.partition("?")[0])[0] or otherwise
+    return {"fileData": {"fileUri": uri, "mimeType": guessed}}
 
 
 def _call(part: ToolCall) -> dict[str, Any]:
@@ -231,8 +230,8 @@ def _result(part: ToolResult, names: Mapping[str, str], target: TargetFacts) -> 
         raise InvalidParameter(
             f"a tool answers the call '{part.call_id}', which no message before it makes", param="messages"
         )
-    if any(isinstance(inner, Image) for inner in part.parts):
-        raise unsupported("messages", target, "it takes no images in the answers of tools")
+    if any(not isinstance(inner, Text) for inner in part.parts):
+        raise unsupported("messages", target, "it takes only text in the answers of tools")
     text = "".join(inner.text for inner in part.parts if isinstance(inner, Text))
     answer: dict[str, Any] = {
         "name": names[part.call_id],

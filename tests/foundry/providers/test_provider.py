@@ -210,7 +210,7 @@ async def test_the_search_for_credentials_is_one_and_not_in_the_loop(monkeypatch
         ("claude-opus-4-1-20250805", "claude-thinking"),
         ("claude-opus-4-6", "claude-adaptive"),
         ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-thinking"),
-        ("claude-sonnet-5-5", "claude-adaptive"),
+        ("claude-sonnet-5-5", "claude-5"),
         ("claude-3-5-haiku-20241022", "claude"),
         ("claude-3-7-sonnet-20250219", "claude-thinking"),
         ("gemini-2.5-pro", "gemini-2-5"),
