@@ -127,6 +127,8 @@ class ReasoningDetail(msgspec.Struct, omit_defaults=True):
     text: str = ""
     signature: str | None = None
     data: str | None = None
+    index: int | None = None
+    """Its place: the official client joins entries of streamed lists by it."""
 
 
 class _Message(msgspec.Struct):
