@@ -19,8 +19,8 @@ Bundle = dict[str, float]
 _MAX_ONGOING_REQUESTS = 10_000
 """Per replica. The engine queues by itself and the gateway limits; Serve must not answer 503 before either does."""
 _PREFIX_ROUTER = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
-_LOOK_BACK_S = 10.0
-"""Load is averaged over this time: Serve's 30 s are slower than a user's patience."""
+_LOOK_BACK_S = 15.0
+"""Load is averaged over this time (Serve demands more than its interval of 10 s): Serve's 30 s are slower than a user's patience."""
 _ACCELERATOR_SHARE = 0.001
 """Amount of Ray's `accelerator_type:X` resource that pins a bundle to nodes with that accelerator."""
 
