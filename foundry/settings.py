@@ -52,6 +52,11 @@ class GatewaySettings(Group):
     ship_batch_rows: int = Field(default=1000, ge=1)
     snapshot_wait_s: float = Field(default=25.0, gt=0)
     """How long one long-poll for a newer snapshot stays open."""
+    object_store_url: str | None = None
+    """Where files, batches and stored responses are kept: `s3://bucket/prefix`, `gs://...`, `az://...`, with the cloud's own chain of
+    credentials. All replicas share it. None: the folder `objects` of FOUNDRY_HOME."""
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    """Larger uploads to /v1/files are refused with 413; they are streamed to the store, so memory is no bound."""
 
 
 class ControlSettings(Group):
