@@ -6,7 +6,7 @@ What it does not know: which target answers (`lifecycle.py`), wire formats (`cod
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 import aiohttp
@@ -79,6 +79,35 @@ class Delivery:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def pieces(
+        self,
+        exchange: Exchange,
+        pieces: AsyncIterator[bytes],
+        content_type: str,
+        length: int | None,
+        send: Send,
+    ) -> None:
+        """Send a body that comes in pieces from our own store. One piece is always held back, so that the record is written
+        before the last byte goes out. Raises BrokenOff when the pieces end in an error."""
+        held = await anext(pieces, b"")
+        exchange.status = OK
+        headers = self._headers(exchange, [(b"content-type", content_type.encode())])
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        try:
+            async for piece in pieces:
+                exchange.response_bytes += len(held)
+                await send({"type": "http.response.body", "body": held, "more_body": True})
+                held = piece
+        except FoundryError as error:
+            exchange.fail(error)
+            raise BrokenOff from error
+        exchange.response_bytes += len(held)
+        exchange.outcome = "completed"
+        self.settle(exchange)
+        await send({"type": "http.response.body", "body": held})
 
     async def stream(
         self,

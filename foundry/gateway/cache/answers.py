@@ -9,11 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Literal
 
-import msgspec
-
 from foundry.codecs.base import JSON, Call, Codec
-from foundry.gateway.cache.keys import CacheRule, exact_key, group_key, is_deterministic
 from foundry.gateway.cache.kept import Kept, KeptStore, MemoryStore
+from foundry.gateway.cache.keys import CacheRule, exact_key, group_key, is_deterministic
 from foundry.gateway.cache.neighbours import Neighbours, Vector, unit
 from foundry.gateway.cache.question import Question, question_of
 from foundry.gateway.cache.replay import REPLAYS
@@ -28,7 +26,7 @@ Embed = Callable[[Exchange, str, str], Awaitable[list[float] | None]]
 class Looked:
     """One look-up: what was found, and what is needed to keep the answer if nothing was."""
 
-    __slots__ = ("group", "keeps", "key", "kept", "rule", "vector")
+    __slots__ = ("group", "keeps", "kept", "key", "rule", "vector")
 
     def __init__(self, rule: CacheRule, key: bytes, *, keeps: bool) -> None:
         self.rule = rule
@@ -43,7 +41,13 @@ class AnswerCache:
     """One per gateway replica. `shared`: None where no Valkey is configured; its routes then use the memory."""
 
     def __init__(
-        self, memory: MemoryStore, shared: KeptStore | None, neighbours: Neighbours, *, max_answer_bytes: int, embed: Embed
+        self,
+        memory: MemoryStore,
+        shared: KeptStore | None,
+        neighbours: Neighbours,
+        *,
+        max_answer_bytes: int,
+        embed: Embed,
     ) -> None:
         self._memory = memory
         self._shared = shared
@@ -109,7 +113,13 @@ class AnswerCache:
         return self._shared if rule.policy.backend == "valkey" and self._shared is not None else self._memory
 
     async def _look_by_meaning(
-        self, exchange: Exchange, codec: Codec, call: Call, looked: Looked, store: KeptStore, wishes: dict[str, str]
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        call: Call,
+        looked: Looked,
+        store: KeptStore,
+        wishes: dict[str, str],
     ) -> None:
         semantic, question = looked.rule.policy.semantic, question_of(call)
         if semantic is None or question is None or exchange.key is None:
@@ -182,7 +192,8 @@ def _cacheable(codec: Codec, call: Call, rule: CacheRule) -> bool:
     if call.body:
         return False
     if codec.name == "responses" and (
-        bytes(call.fields.get("store", b"true")) != b"false" or bytes(call.fields.get("background", b"false")) == b"true"
+        bytes(call.fields.get("store", b"true")) != b"false"
+        or bytes(call.fields.get("background", b"false")) == b"true"
     ):
         return False
     return not rule.policy.only_deterministic or is_deterministic(call.fields)

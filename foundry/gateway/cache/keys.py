@@ -11,7 +11,6 @@ from hashlib import sha256
 
 import msgspec
 
-from foundry.codecs.base import Call
 from foundry.types.cache import CachePolicy
 from foundry.types.snapshot import KeyEntry, RouteEntry
 
@@ -39,7 +38,9 @@ class CacheRule:
     def __init__(self, policy: CachePolicy, entry: RouteEntry) -> None:
         self.policy = policy
         targets = [f"{target.target_id}={target.model}" for target in entry.targets]
-        self.prefix = b"\0".join(text.encode() for text in (entry.name, *targets, "guards", *entry.guardrails))
+        self.prefix = b"\0".join(
+            text.encode() for text in (entry.name, *targets, "guards", *entry.guardrails)
+        )
 
     @classmethod
     def of(cls, entry: RouteEntry) -> CacheRule | None:
@@ -49,15 +50,27 @@ class CacheRule:
 
 def exact_key(rule: CacheRule, key: KeyEntry, protocol: str, fields: dict[str, msgspec.Raw]) -> bytes:
     """32 bytes. Keys of one project share answers unless other guards hold for them."""
-    return _digest(rule, key, protocol, ((name, fields[name]) for name in sorted(fields) if name not in NOT_IN_THE_ANSWER))
+    return _digest(
+        rule,
+        key,
+        protocol,
+        ((name, fields[name]) for name in sorted(fields) if name not in NOT_IN_THE_ANSWER),
+    )
 
 
 def group_key(
-    rule: CacheRule, key: KeyEntry, protocol: str, fields: dict[str, msgspec.Raw], asked: str, rest: Iterable[msgspec.Raw]
+    rule: CacheRule,
+    key: KeyEntry,
+    protocol: str,
+    fields: dict[str, msgspec.Raw],
+    asked: str,
+    rest: Iterable[msgspec.Raw],
 ) -> bytes:
     """32 bytes: all of the request but the text that is compared by meaning. `asked` is the member that it stands in, `rest`
     what else that member holds."""
-    others = [(name, fields[name]) for name in sorted(fields) if name != asked and name not in NOT_IN_THE_ANSWER]
+    others = [
+        (name, fields[name]) for name in sorted(fields) if name != asked and name not in NOT_IN_THE_ANSWER
+    ]
     return _digest(rule, key, protocol, [*others, *((asked, part) for part in rest)])
 
 

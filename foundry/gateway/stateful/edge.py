@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import msgspec
 
+from foundry.codecs.base import JSON
 from foundry.errors import InvalidParameter, MalformedBody
+from foundry.gateway.delivery import Receive
 from foundry.gateway.exchange import Exchange
-from foundry.gateway.lifecycle import Receive
+from foundry.gateway.snapshot import Index
 from foundry.types.snapshot import KeyEntry
 
-JSON = "application/json"
 _LOOK_AHEAD = 64
 """Objects read at once while a page is filled."""
 _encoder = msgspec.json.Encoder()
@@ -29,10 +30,12 @@ class Asked:
 
     exchange: Exchange
     key: KeyEntry
+    index: Index
+    """The configuration that the request was authorised by."""
     id: str
-    """The id in the path, checked for its form; empty where the path has none."""
+    """The id in the path, as the caller wrote it; empty where the path has none."""
     query: Mapping[str, str]
-    headers: Mapping[bytes, bytes]
+    headers: dict[bytes, bytes]
     receive: Receive
     """The body as it comes, for those that stream it."""
     body: Callable[[], Awaitable[bytes]]
@@ -52,8 +55,6 @@ class Reply:
     content_type: str = JSON
     length: int | None = None
     """Bytes of a streamed body, where known."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    status: int = 200
 
 
 Handler = Callable[[Asked], Awaitable[Reply]]
@@ -72,7 +73,9 @@ class Paging:
         """From the query. Raises InvalidParameter."""
         text = query.get("limit", str(default))
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-            raise InvalidParameter(f"'limit' is '{text[:20]}': it must be a number from 1 to {most}", param="limit")
+            raise InvalidParameter(
+                f"'limit' is '{text[:20]}': it must be a number from 1 to {most}", param="limit"
+            )
         order = query.get("order", "desc")
         if order not in {"asc", "desc"}:
             raise InvalidParameter(f"'order' is '{order[:20]}': it must be 'asc' or 'desc'", param="order")

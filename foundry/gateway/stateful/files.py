@@ -75,7 +75,12 @@ class Files:
         made = file_id or new_file_id()
         await self._shelf(project_id).put_stream(f"{made}/content", counted())
         file = FileObject(
-            id=made, bytes=size, created_at=int(time.time()), expires_at=expires_at, filename=filename, purpose=purpose
+            id=made,
+            bytes=size,
+            created_at=int(time.time()),
+            expires_at=expires_at,
+            filename=filename,
+            purpose=purpose,
         )
         await self._shelf(project_id).put(f"{made}.json", _encoder.encode(file))
         return file
@@ -97,17 +102,18 @@ class Files:
 
     async def _sweep(self, prefix: str, names: dict[str, datetime]) -> int:
         swept, now = 0, datetime.now(UTC)
-        described = [name for name in names if name.endswith(".json")]
-        for name, data in zip(described, await self._objects.get_all(described), strict=True):
+        descriptions = [name for name in names if name.endswith(".json")]
+        for name, data in zip(descriptions, await self._objects.get_all(descriptions), strict=True):
             if data is not None and _decoder.decode(data).expired(now.timestamp()):
                 await self._objects.delete(name)
                 await self._objects.delete(name.removesuffix(".json") + "/content")
                 swept += 1
         for name, changed in names.items():
-            if name.endswith("/content") and f"{name.removesuffix('/content')}.json" not in names:
-                if (now - changed).total_seconds() > _ORPHAN_S:
-                    await self._objects.delete(name)
-                    swept += 1
+            described = f"{name.removesuffix('/content')}.json" in names
+            old = (now - changed).total_seconds() > _ORPHAN_S
+            if name.endswith("/content") and old and not described:
+                await self._objects.delete(name)
+                swept += 1
         return swept
 
     async def upload(self, asked: Asked) -> Reply:
@@ -195,8 +201,11 @@ def _expires_at(fields: dict[str, str], now: int) -> int | None:
         return None
     if anchor != "created_at":
         raise InvalidParameter("'expires_after[anchor]' must be 'created_at'", param="expires_after.anchor")
-    if not (seconds and seconds.isascii() and seconds.isdigit() and MIN_EXPIRY_S <= int(seconds) <= MAX_EXPIRY_S):
+    if not (
+        seconds and seconds.isascii() and seconds.isdigit() and MIN_EXPIRY_S <= int(seconds) <= MAX_EXPIRY_S
+    ):
         raise InvalidParameter(
-            f"'expires_after[seconds]' must be a number from {MIN_EXPIRY_S} to {MAX_EXPIRY_S}", param="expires_after.seconds"
+            f"'expires_after[seconds]' must be a number from {MIN_EXPIRY_S} to {MAX_EXPIRY_S}",
+            param="expires_after.seconds",
         )
     return now + int(seconds)

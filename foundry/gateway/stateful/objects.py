@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -189,7 +189,7 @@ async def _chunks(found: obstore.GetResult) -> AsyncIterator[bytes]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told() -> Generator[None]:
     """The store's own errors as ours, in their first line: the rest is Rust's debugging output."""
     try:
         yield

@@ -12,8 +12,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from foundry.errors import BodyTooLarge, InvalidParameter, MalformedBody, UnsupportedMedia
+from foundry.gateway.delivery import Receive
 from foundry.gateway.exchange import CallerGone
-from foundry.gateway.lifecycle import Receive
 
 _FILE_FIELD = "file"
 _MAX_FIELD_BYTES = 64 * 1024
@@ -70,6 +70,7 @@ class Upload:
         while not self._has_file and self._more:
             await self._read()
         if not self._has_file:
+            self._require_whole()
             raise InvalidParameter("the part 'file' is missing: send the file with a file name", param="file")
 
     async def file(self) -> AsyncIterator[bytes]:
@@ -81,8 +82,13 @@ class Upload:
             if not self._more:
                 break
             await self._read()
+        self._require_whole()
+
+    def _require_whole(self) -> None:
         if not self._whole:
-            raise MalformedBody(f"the body ends after {self.received_bytes} bytes without its closing boundary")
+            raise MalformedBody(
+                f"the body ends after {self.received_bytes} bytes without its closing boundary"
+            )
 
     async def _read(self) -> None:
         try:
@@ -106,7 +112,8 @@ class Upload:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
-            f"the file has at least {self.received_bytes} bytes, the limit is {self._max_file_bytes} bytes", param="file"
+            f"the file has at least {self.received_bytes} bytes, the limit is {self._max_file_bytes} bytes",
+            param="file",
         )
 
     def _on_part_begin(self) -> None:

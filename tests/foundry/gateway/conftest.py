@@ -108,6 +108,8 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             "narrow": home.key(allowed_routes=("own-ok",)),
             "expired": home.key(expires_at=datetime.now(UTC) - timedelta(seconds=1)),
             "admin": home.key(scopes=("admin",)),
+            "sibling": home.key(),
+            "stranger": home.key(project_id="proj_2"),
         }
         home.write_snapshot([entry for _, entry in entries.values()], _routes(upstream.url))
         gateway = Gateway(home.settings(**gateway_settings), gateway_id="gw-1")
