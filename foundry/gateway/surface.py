@@ -15,6 +15,7 @@ from foundry.codecs import CODECS
 from foundry.errors import MethodNotAllowed, NotFound
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.models import get_model, list_models
+from foundry.gateway.stateful.batches.endpoints import BatchEndpoints
 from foundry.gateway.stateful.edge import Asked, Handler, Reply
 from foundry.gateway.stateful.files import Files
 
@@ -43,7 +44,7 @@ class Endpoint:
         return found if found and (not after or "/" not in found) else None
 
 
-def endpoints(files: Files) -> tuple[Endpoint, ...]:
+def endpoints(files: Files, batches: BatchEndpoints) -> tuple[Endpoint, ...]:
     """All of them."""
     return (
         Endpoint("GET", "/v1/models", "models", _list_models),
@@ -53,6 +54,10 @@ def endpoints(files: Files) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/v1/files/{id}/content", "files", files.get_content),
         Endpoint("GET", "/v1/files/{id}", "files", files.get),
         Endpoint("DELETE", "/v1/files/{id}", "files", files.remove),
+        Endpoint("POST", "/v1/batches", "batches", batches.create),
+        Endpoint("GET", "/v1/batches", "batches", batches.list),
+        Endpoint("GET", "/v1/batches/{id}", "batches", batches.get),
+        Endpoint("POST", "/v1/batches/{id}/cancel", "batches", batches.cancel),
     )
 
 
