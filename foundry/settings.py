@@ -57,6 +57,15 @@ class GatewaySettings(Group):
     credentials. All replicas share it. None: the folder `objects` of FOUNDRY_HOME."""
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """Larger uploads to /v1/files are refused with 413; they are streamed to the store, so memory is no bound."""
+    valkey_url: str | None = None
+    """`valkey://[user:password@]host:port/db` (or `valkeys://` for TLS) of the cache that all replicas share; None: routes that ask for
+    it are cached in each replica's memory."""
+    cache_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
+    """Answers that one replica keeps in memory; the least recently used go first."""
+    cache_max_answer_bytes: int = Field(default=1024 * 1024, ge=0)
+    """Larger answers are not kept."""
+    cache_vector_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Vectors of the semantic cache in one replica's memory."""
     batch_concurrency: int = Field(default=8, ge=1)
     """Lines of batches in flight to one route from one replica."""
     batches_at_once: int = Field(default=4, ge=0)

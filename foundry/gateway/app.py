@@ -16,6 +16,7 @@ import structlog
 from foundry.codecs import CODECS
 from foundry.codecs.openai_errors import error_body
 from foundry.errors import SpoolFull
+from foundry.gateway.cache.assembly import answer_cache
 from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.inner import Inner
@@ -70,18 +71,20 @@ class Gateway:
             gateway=gateway_id,
             sends_request_id=sends_request_id,
         )
+        inner = Inner()
+        self._cache = answer_cache(gateway, self._delivery, inner)
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             transport=self._transport,
             intake=intake,
             delivery=self._delivery,
+            cache=self._cache,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
+        inner.bind(self._lifecycle)
         self._in_flight = 0
-        self._state = State(
-            settings, Inner(self._lifecycle), busy=lambda: self._in_flight > gateway.batch_yield_above
-        )
+        self._state = State(settings, inner, busy=lambda: self._in_flight > gateway.batch_yield_above)
         self.surface = Surface(endpoints(self._state.files, self._state.batches))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
@@ -93,6 +96,7 @@ class Gateway:
         control, gateway = self._settings.control, self._settings.gateway
         url = f"{control.url}/v1/snapshots/{gateway.cluster}"
         self._running.push_async_callback(self._transport.aclose)
+        self._running.push_async_callback(self._cache.aclose)
         puller = pull(
             self.snapshots,
             self._transport.session,

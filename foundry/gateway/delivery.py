@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from foundry.codecs.base import BYTES_PER_TOKEN, JSON, Answer, Codec, Meter
+from foundry.codecs.base import BYTES_PER_TOKEN, JSON, SSE, Answer, Codec, Meter
 from foundry.errors import FoundryError, SpoolFull, UpstreamBroke
 from foundry.gateway.exchange import Attempt, Exchange
 from foundry.gateway.transport import Transport
@@ -79,6 +79,16 @@ class Delivery:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def replay(self, codec: Codec, exchange: Exchange, events: bytes, send: Send) -> None:
+        """Send a stream that is whole already, after settling."""
+        exchange.status, exchange.response_bytes, exchange.outcome = OK, len(events), "completed"
+        exchange.first_token_ns = exchange.last_token_ns = time.perf_counter_ns()
+        self.settle(exchange)
+        content_type = (b"content-type", codec.stream_type(SSE).encode())
+        headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        await send({"type": "http.response.body", "body": events})
 
     async def pieces(
         self,
@@ -168,6 +178,8 @@ class Delivery:
     def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
         if self._sends_request_id:
             headers.append((b"x-request-id", exchange.request_id.encode()))
+        if exchange.cache:
+            headers.append((b"x-foundry-cache", exchange.cache.encode()))
         attempt = exchange.attempt
         if attempt is not None:
             headers.append((b"x-foundry-target", attempt.upstream.target_id.encode()))

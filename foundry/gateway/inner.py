@@ -58,15 +58,20 @@ class InnerAnswer:
 
 
 class Inner:
-    """Asks the lifecycle in this process."""
+    """Asks the lifecycle in this process. `bind` comes before the first request: the lifecycle has parts that ask it."""
 
-    def __init__(self, lifecycle: Infers) -> None:
+    def __init__(self) -> None:
+        self._lifecycle: Infers | None = None
+
+    def bind(self, lifecycle: Infers) -> None:
+        """The lifecycle to ask."""
         self._lifecycle = lifecycle
 
     async def ask(
         self, codec: Codec, body: bytes, *, key_hash: str, request_id: str | None = None, batch_id: str = ""
     ) -> InnerAnswer:
         """One whole request; errors come as the answer that a caller would see. Raises SpoolFull when no record can be kept."""
+        assert self._lifecycle is not None  # noqa: S101  bound when the gateway is made
         exchange = Exchange(codec.name, request_id)
         exchange.acting_for, exchange.batch_id = key_hash, batch_id
         status, headers, parts = 0, dict[bytes, bytes](), list[bytes]()

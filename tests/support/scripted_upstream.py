@@ -54,7 +54,10 @@ class ScriptedUpstream:
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         body = await self._note(request)
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        data = [{"object": "embedding", "index": i, "embedding": [0.5, -0.5]} for i, _ in enumerate(inputs)]
+        data = [
+            {"object": "embedding", "index": i, "embedding": [0.5, 0.5 if "far" in text else -0.5]}
+            for i, text in enumerate(inputs)
+        ]
         usage = {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS}
         return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
 

@@ -1,22 +1,24 @@
 """The cache as the lifecycle calls it: look up before a target is asked, keep after the answer has gone out.
 
-What it does not know: how answers are sent (`gateway/delivery.py`), where they lie (`kept.py`).
+What it does not know: where answers lie (`kept.py`), how a target is asked (`gateway/lifecycle.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
 
-from foundry.codecs.base import JSON, Call, Codec
-from foundry.gateway.cache.kept import Kept, KeptStore, MemoryStore
+from foundry.codecs.base import JSON, Answer, Call, Codec
+from foundry.gateway.cache.kept import Kept, KeptStore
 from foundry.gateway.cache.keys import CacheRule, exact_key, group_key, is_deterministic
 from foundry.gateway.cache.neighbours import Neighbours, Vector, unit
-from foundry.gateway.cache.question import Question, question_of
-from foundry.gateway.cache.replay import REPLAYS
-from foundry.gateway.delivery import Send
+from foundry.gateway.cache.question import question_of
+from foundry.gateway.cache.recording import Recording
+from foundry.gateway.cache.replay import Replay
+from foundry.gateway.delivery import Delivery, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.snapshot import Route
 
 CacheState = Literal["hit", "semantic", "miss", "bypass"]
 Embed = Callable[[Exchange, str, str], Awaitable[list[float] | None]]
@@ -26,34 +28,63 @@ Embed = Callable[[Exchange, str, str], Awaitable[list[float] | None]]
 class Looked:
     """One look-up: what was found, and what is needed to keep the answer if nothing was."""
 
-    __slots__ = ("group", "keeps", "kept", "key", "rule", "vector")
+    __slots__ = ("group", "kept", "key", "rule", "vector")
 
-    def __init__(self, rule: CacheRule, key: bytes, *, keeps: bool) -> None:
+    def __init__(self, rule: CacheRule, key: bytes) -> None:
         self.rule = rule
         self.key = key
-        self.keeps = keeps
         self.kept: Kept | None = None
         self.group = b""
         self.vector: Vector | None = None
 
 
+Forward = Callable[[Codec, Exchange, Call, Route, Send], Awaitable[None]]
+"""The rest of the lifecycle: asks a target and sends its answer."""
+
+
 class AnswerCache:
-    """One per gateway replica. `shared`: None where no Valkey is configured; its routes then use the memory."""
+    """One per gateway replica. shared: None where no Valkey is configured; its routes then use the memory."""
 
     def __init__(
         self,
-        memory: MemoryStore,
+        delivery: Delivery,
+        memory: KeptStore,
         shared: KeptStore | None,
         neighbours: Neighbours,
         *,
         max_answer_bytes: int,
         embed: Embed,
+        replays: Mapping[str, Replay],
     ) -> None:
+        self._delivery = delivery
         self._memory = memory
         self._shared = shared
         self._neighbours = neighbours
         self._max_answer_bytes = max_answer_bytes
         self._embed = embed
+        self._replays = replays
+
+    async def serve(
+        self,
+        codec: Codec,
+        exchange: Exchange,
+        call: Call,
+        route: Route,
+        rule: CacheRule,
+        headers: dict[bytes, bytes],
+        send: Send,
+        forward: Forward,
+    ) -> None:
+        """Answer from the cache, or let `forward` answer and keep that. Raises what `forward` raises."""
+        looked = await self.lookup(exchange, codec, call, rule, headers)
+        if looked is None:
+            await forward(codec, exchange, call, route, send)
+        elif looked.kept is not None:
+            await self._answer(codec, exchange, call, route, looked, looked.kept, send)
+        else:
+            recording = Recording(send, self._max_answer_bytes)
+            await forward(codec, exchange, call, route, recording)
+            await self._keep(looked, exchange, codec, recording)
 
     async def lookup(
         self, exchange: Exchange, codec: Codec, call: Call, rule: CacheRule, headers: dict[bytes, bytes]
@@ -63,7 +94,7 @@ class AnswerCache:
         if key is None or "no-store" in wishes or not _cacheable(codec, call, rule):
             exchange.cache = "bypass"
             return None
-        looked = Looked(rule, exact_key(rule, key, _form(codec, call), call.fields), keeps=True)
+        looked = Looked(rule, exact_key(rule, key, self._form(codec, call), call.fields))
         if "no-cache" in wishes:
             exchange.cache = "bypass"
             return looked
@@ -77,20 +108,51 @@ class AnswerCache:
             await self._look_by_meaning(exchange, codec, call, looked, store, wishes)
         return looked
 
-    async def keep(self, looked: Looked, exchange: Exchange, codec: Codec, recording: Recording) -> None:
-        """Keep the answer that was sent, if it is whole and a success. Raises nothing."""
+    async def _answer(
+        self,
+        codec: Codec,
+        exchange: Exchange,
+        call: Call,
+        route: Route,
+        looked: Looked,
+        kept: Kept,
+        send: Send,
+    ) -> None:
+        if looked.rule.policy.bill_hits == "full":
+            self._bill(exchange, route, kept)
+        replay = self._replays.get(codec.name)
+        if kept.streamed:
+            await self._delivery.replay(codec, exchange, kept.body, send)
+        elif call.stream and replay is not None:
+            await self._delivery.replay(codec, exchange, b"".join(replay.stream(kept.body, call)), send)
+        else:
+            answer = Answer(kept.body, kept.counts, content_type=kept.content_type)
+            await self._delivery.answer(exchange, answer, send)
+
+    def _bill(self, exchange: Exchange, route: Route, kept: Kept) -> None:
+        """As if the target had answered again. It is still one of the route's: targets are part of the key."""
+        for upstream in route.upstreams:
+            if upstream.target_id == kept.target_id:
+                attempt = exchange.begin(upstream)
+                attempt.answered, attempt.outcome = True, "completed"
+                attempt.count(kept.counts, "reported")
+                return
+
+    async def _keep(self, looked: Looked, exchange: Exchange, codec: Codec, recording: Recording) -> None:
+        """Keep the answer that was sent, if it is whole and a success."""
         attempt, body = exchange.attempt, recording.body()
-        if not looked.keeps or attempt is None or exchange.outcome != "completed" or body is None:
+        if attempt is None or exchange.outcome != "completed" or body is None:
             return
-        replay = REPLAYS.get(codec.name)
+        replay = self._replays.get(codec.name)
         if recording.streamed and replay is not None:
             body = replay.whole(body, attempt.counts)
             if body is None:
                 return
+        as_stream = recording.streamed and replay is None
         kept = Kept(
             body=body,
-            content_type=JSON if replay is not None else recording.content_type,
-            streamed=recording.streamed and replay is None,
+            content_type=recording.content_type if as_stream or not recording.streamed else JSON,
+            streamed=as_stream,
             target_id=attempt.upstream.target_id,
             counts=attempt.counts,
             kept_at_s=time.time(),
@@ -99,9 +161,11 @@ class AnswerCache:
         if looked.vector is not None:
             self._neighbours.add(looked.group, looked.vector, looked.key)
 
-    def recording(self, send: Send) -> Recording:
-        """Stands in for `send` and remembers what passes, within the bound of one answer."""
-        return Recording(send, self._max_answer_bytes)
+    def _form(self, codec: Codec, call: Call) -> str:
+        """Answers of a protocol whose streams and whole answers cannot be made of one another are kept apart by form."""
+        if codec.name in self._replays or not call.stream:
+            return codec.name
+        return f"{codec.name}/stream/{call.wants_usage:d}{call.wants_running_usage:d}"
 
     async def aclose(self) -> None:
         """Close the stores."""
@@ -128,7 +192,9 @@ class AnswerCache:
         looked.vector = unit(values) if values else None
         if looked.vector is None:
             return
-        looked.group = _group(exchange, codec, call, looked.rule, question)
+        looked.group = group_key(
+            looked.rule, exchange.key, self._form(codec, call), call.fields, question.member, question.rest
+        )
         nearest = self._neighbours.nearest(looked.group, looked.vector, semantic.threshold)
         if nearest is None:
             return
@@ -137,54 +203,6 @@ class AnswerCache:
             self._neighbours.forget(looked.group, nearest)
         elif _fresh(kept, wishes):
             looked.kept, exchange.cache = kept, "semantic"
-
-
-class Recording:
-    """A `send` that remembers the answer that passes through it."""
-
-    __slots__ = ("_max_bytes", "_parts", "_send", "_size", "_whole", "content_type", "streamed")
-
-    def __init__(self, send: Send, max_bytes: int) -> None:
-        self._send = send
-        self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._whole = False
-        self.content_type = JSON
-        self.streamed = False
-
-    # Any: the ASGI specification's own type
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        """See the ASGI specification."""
-        if message["type"] == "http.response.start":
-            names = dict(message["headers"])
-            self.content_type = names.get(b"content-type", b"").decode("latin-1")
-            self.streamed = b"content-length" not in names
-        else:
-            body: bytes = message.get("body", b"")
-            self._size += len(body)
-            if self._size <= self._max_bytes:
-                self._parts.append(body)
-            else:
-                self._parts.clear()
-            self._whole = not message.get("more_body", False)
-        await self._send(message)
-
-    def body(self) -> bytes | None:
-        """The whole answer; None when it did not end, or is larger than what is kept."""
-        return b"".join(self._parts) if self._whole and self._size <= self._max_bytes else None
-
-
-def _form(codec: Codec, call: Call) -> str:
-    """Answers of a protocol whose streams and whole answers cannot be made of one another are kept apart by form."""
-    if codec.name in REPLAYS or not call.stream:
-        return codec.name
-    return f"{codec.name}/stream/{call.wants_usage:d}{call.wants_running_usage:d}"
-
-
-def _group(exchange: Exchange, codec: Codec, call: Call, rule: CacheRule, question: Question) -> bytes:
-    assert exchange.key is not None  # noqa: S101  looked up after authorisation
-    return group_key(rule, exchange.key, _form(codec, call), call.fields, question.member, question.rest)
 
 
 def _cacheable(codec: Codec, call: Call, rule: CacheRule) -> bool:
