@@ -15,11 +15,19 @@ import msgspec
 from foundry.codecs import multipart, subtitles
 from foundry.codecs.base import JSON, SSE, Answer, Call, Meter, TargetFacts, UpstreamRequest
 from foundry.codecs.event_meter import ByteMeter, EventMeter
+from foundry.codecs.fields import model_name, text
 from foundry.codecs.form_fields import form_flag, form_model
 from foundry.codecs.media_usage import MediaUsage
-from foundry.codecs.members import STRING, Members, encode, member, model_of, refuse_unsupported, user_of
 from foundry.codecs.multipart import Form, Part
-from foundry.codecs.openai_media import SSE_TYPE, MediaCodec, MediaLeg
+from foundry.codecs.openai_media import (
+    SSE_TYPE,
+    MediaCodec,
+    MediaLeg,
+    Members,
+    encode,
+    refuse_unsupported,
+    user_of,
+)
 from foundry.errors import FoundryError, InvalidParameter
 from foundry.types.deployment import Task
 from foundry.types.usage import UsageCounts
@@ -118,11 +126,11 @@ class TranscriptLeg(MediaLeg):
 
     def meter(self, call: Call) -> Meter:
         """Of transcript events."""
-        return EventMeter(untold=call.estimated)
+        return EventMeter()
 
 
 def _wanted(call: Call) -> str:
-    return member(call.fields, "response_format", STRING, "a string") or ""
+    return text(call.fields, "response_format")
 
 
 def _counts(read: _Transcript) -> UsageCounts | None:
@@ -173,15 +181,15 @@ class SpeechCodec(MediaCodec):
     def parse(self, body: bytes, content_type: str) -> Call:
         """Body to call. Raises MalformedBody, UnsupportedMedia or InvalidParameter."""
         fields = self.members(body, content_type)
-        text = member(fields, "input", STRING, "a string: the text to speak")
-        if not text:
+        spoken = text(fields, "input")
+        if not spoken:
             raise InvalidParameter("'input' is empty: give the text to speak", param="input")
         return Call(
-            model=model_of(fields),
+            model=model_name(fields),
             stream=True,
             fields=fields,
             user=user_of(fields),
-            estimated=UsageCounts(characters=len(text)),
+            estimated=UsageCounts(characters=len(spoken)),
         )
 
     def stream_type(self, upstream_type: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import msgspec
 
 from foundry.codecs.media_usage import MediaUsage
-from foundry.codecs.members import encode
 from foundry.types.usage import UsageCounts
 
 _FINAL = frozenset(
@@ -50,6 +49,7 @@ class _Words(msgspec.Struct):
 
 _event = msgspec.json.Decoder(_Event)
 _words = msgspec.json.Decoder(_Words | str)
+_encode = msgspec.json.Encoder().encode
 
 
 class EventMeter:
@@ -166,7 +166,7 @@ class EventMeter:
                     "output_tokens": told[1],
                     "total_tokens": sum(told),
                 }
-            self._held = b"data: " + encode(closing) + b"\n\n"
+            self._held = b"data: " + _encode(closing) + b"\n\n"
         self.ended = True
         return b""
 
@@ -177,7 +177,7 @@ class EventMeter:
         self.started = True
         self._deltas += 1
         self._said.append(text)
-        return b"data: " + encode({"type": "transcript.text.delta", "delta": text}) + b"\n\n"
+        return b"data: " + _encode({"type": "transcript.text.delta", "delta": text}) + b"\n\n"
 
     def _count(self, read: _Event) -> None:
         told = read.usage.counts() if read.usage else None

@@ -13,10 +13,10 @@ import msgspec
 from foundry.codecs import multipart
 from foundry.codecs.base import JSON, Call, Meter, TargetFacts, UpstreamRequest
 from foundry.codecs.event_meter import EventMeter
+from foundry.codecs.fields import count, flag, model_name
 from foundry.codecs.form_fields import form_flag, form_model
 from foundry.codecs.media_usage import MediaUsage
-from foundry.codecs.members import COUNT, FLAG, member, model_of, refuse_unsupported, user_of
-from foundry.codecs.openai_media import MediaCodec, MediaLeg
+from foundry.codecs.openai_media import MediaCodec, MediaLeg, refuse_unsupported, user_of
 from foundry.errors import InvalidParameter
 from foundry.types.deployment import Task
 from foundry.types.usage import UsageCounts
@@ -44,10 +44,10 @@ class ImageCodec(MediaCodec):
     def parse(self, body: bytes, content_type: str) -> Call:
         """Body to call. Raises MalformedBody, UnsupportedMedia or InvalidParameter."""
         fields = self.members(body, content_type)
-        images = member(fields, "n", COUNT, "a number of images")
+        images = count(fields, "n")
         return Call(
-            model=model_of(fields),
-            stream=bool(member(fields, "stream", FLAG, "true or false")),
+            model=model_name(fields),
+            stream=flag(fields, "stream"),
             fields=fields,
             user=user_of(fields),
             estimated=UsageCounts(images=_in_bounds(images)),
@@ -60,7 +60,7 @@ class ImageFormCodec(ImageCodec):
 
     def parse(self, body: bytes, content_type: str) -> Call:
         """Body to call. Raises MalformedBody, UnsupportedMedia or InvalidParameter."""
-        if content_type.startswith(JSON):
+        if content_type[:20].lower().startswith(JSON):
             return ImageCodec.parse(self, body, content_type)
         form = multipart.parse(body, content_type)
         form.require_file("image", "image[]")

@@ -11,16 +11,20 @@ import msgspec
 
 from foundry.codecs.base import JSON, SSE, Answer, Call, Meter, TargetFacts, Told, UpstreamRequest
 from foundry.codecs.event_meter import EventMeter
+from foundry.codecs.fields import model_name, split, text
 from foundry.codecs.media_usage import pooling_counts
-from foundry.codecs.members import Members, model_of, refuse_unsupported, renamed, split, user_of
 from foundry.codecs.openai_errors import error_body, error_event
-from foundry.errors import FoundryError, InvalidParameter
+from foundry.errors import FoundryError, InvalidParameter, UnsupportedMedia, UnsupportedParameter
 from foundry.types.deployment import Task
 from foundry.types.usage import UsageCounts
 
+Members = dict[str, msgspec.Raw]
 SSE_TYPE = f"{SSE}; charset=utf-8"
 PATH = "path."
 """`TargetFacts.options["path.<codec>"]`: where a target serves the endpoint, when it is not the usual place."""
+UNSUPPORTED = "unsupported."
+"""`TargetFacts.options["unsupported.<codec>"]`: names of parameters that the target is known to lack, with commas between."""
+_FORMS = ("multipart/", "application/x-www-form-urlencoded")
 _QUOTED = 500
 """Characters of an unreadable error body that are quoted."""
 
@@ -38,11 +42,13 @@ class MediaCodec:
     def parse(self, body: bytes, content_type: str) -> Call:
         """Body to call. Raises MalformedBody, UnsupportedMedia or InvalidParameter."""
         fields = self.members(body, content_type)
-        return Call(model=model_of(fields), stream=False, fields=fields, user=user_of(fields))
+        return Call(model=model_name(fields), stream=False, fields=fields, user=user_of(fields))
 
     def members(self, body: bytes, content_type: str) -> Members:
         """The body's members, the required ones among them."""
-        fields = split(body, content_type)
+        if content_type[:40].lower().startswith(_FORMS):
+            raise UnsupportedMedia(f"{self.path} reads {JSON}, not {content_type.partition(';')[0][:100]}")
+        fields = split(body)
         for group in self.required:
             if not any(name in fields for name in group):
                 names = " or ".join(f"'{name}'" for name in group)
@@ -104,6 +110,31 @@ class MediaLeg:
         return told(body)
 
 
+def user_of(fields: Members) -> str:
+    """The end user that the caller names, or ''. Raises InvalidParameter when it is no string."""
+    return text(fields, "safety_identifier") or text(fields, "user")
+
+
+def renamed(call: Call, target: TargetFacts) -> bytes:
+    """The body for the target: model renamed, all else as it came."""
+    if target.model == call.model and "model" in call.fields:
+        return encode(call.fields)
+    return encode({**call.fields, "model": target.model})
+
+
+def refuse_unsupported(codec: str, call: Call, target: TargetFacts) -> None:
+    """Raises UnsupportedParameter for a parameter that the target is known to lack."""
+    lacking = target.options.get(UNSUPPORTED + codec)
+    if lacking is None:
+        return
+    for name in lacking.split(","):
+        if name in call.fields:
+            raise UnsupportedParameter(
+                f"'{name}' is not something that {target.target_id} has: leave it out, or ask another model",
+                param=name,
+            )
+
+
 class _Error(msgspec.Struct):
     message: str | None = None
     param: str | None = None
@@ -115,6 +146,7 @@ class _Refusal(msgspec.Struct):
     detail: msgspec.Raw | None = None
 
 
+encode = msgspec.json.Encoder().encode
 _refusal = msgspec.json.Decoder(_Refusal)
 
 

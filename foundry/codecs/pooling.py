@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foundry.codecs.base import JSON, Answer, Call
+from foundry.codecs.fields import text
 from foundry.codecs.media_usage import pooling_counts
-from foundry.codecs.members import STRING, member, user_of
-from foundry.codecs.openai_media import MediaCodec, MediaLeg
+from foundry.codecs.openai_media import MediaCodec, MediaLeg, user_of
 from foundry.types.deployment import Task
 from foundry.types.usage import UsageCounts
 
@@ -29,7 +29,7 @@ class ModerationCodec(MediaCodec):
     def parse(self, body: bytes, content_type: str) -> Call:
         """Body to call. Raises MalformedBody, UnsupportedMedia or InvalidParameter."""
         fields = MediaCodec.members(self, body, content_type)
-        given = member(fields, "model", STRING, "a string: the name of a model, see GET /v1/models")
+        given = text(fields, "model")
         return Call(
             model=given or _DEFAULT_MODERATION_MODEL, stream=False, fields=fields, user=user_of(fields)
         )
