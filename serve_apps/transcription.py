@@ -279,7 +279,7 @@ async def start(config: EngineConfig) -> EngineServer:
         return WhisperModel(
             loading["model_source"],
             device="cuda" if config.device == "gpu" else "cpu",
-            compute_type=compute_type,
+            compute_type="float32" if (compute_type, config.device) == ("default", "cpu") else compute_type,
             cpu_threads=config.llm_config["threads"],
             num_workers=streams,
             local_files_only=True,
