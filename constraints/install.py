@@ -1,6 +1,6 @@
-"""Install this checkout into `.venv` from the pinned constraints; standard library only, so that it runs on a bare Python.
+"""Install this checkout into `.venv` from the pinned constraints; standard library only: it runs on a bare Python.
 
-Run: `python3.11 constraints/install.py [--extra cpu|gpu|sglang] [--with audio,speech] [--dev]` (`make install`), or `... lock` (`make lock`).
+Run: `constraints/install.py [--extra cpu|gpu|sglang] [--with audio,speech] [--dev]` (`make install`), or `... lock` (`make lock`).
 Packages come from wherever pip is configured to look: uv does not read pip's configuration, so it is handed on here at run
 time and written nowhere. What it does not know: which index that is, what the packages do.
 """
