@@ -37,10 +37,15 @@ FORMAT = "transcription_format"
 _VERBOSE = "verbose_json"
 _ASKED_AS = {"": "json", "json": "json", "text": "json", "srt": _VERBOSE, "vtt": _VERBOSE}
 """What the caller wants to what the target is asked for; other formats (verbose_json, diarized_json) as they are."""
+_EVENTS = msgspec.Raw(b'"sse"')
 _HEAD_BYTES = 4096
 """Where a WAV file's header ends at the latest, in files as recorders write them."""
 _COMPRESSED_BYTES_PER_S = 16_000
 """128 kbit/s: the estimate for sound whose length its first bytes do not tell."""
+
+
+_ABSENT = msgspec.Raw(b"null")
+"""Of a member that need not be there: `Raw | None` is no type that msgspec decodes."""
 
 
 class _Segment(msgspec.Struct):
@@ -51,7 +56,7 @@ class _Segment(msgspec.Struct):
 
 class _Transcript(msgspec.Struct):
     text: str
-    usage: msgspec.Raw | None = None
+    usage: msgspec.Raw = _ABSENT
     duration: float | str | None = None
     """Seconds; vLLM writes a string."""
     segments: list[_Segment] | None = None
@@ -134,7 +139,7 @@ def _wanted(call: Call) -> str:
 
 
 def _counts(read: _Transcript) -> UsageCounts | None:
-    if read.usage is not None:
+    if read.usage != _ABSENT:
         try:
             usage = _usage.decode(read.usage)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -156,7 +161,7 @@ def _as_text(wanted: str, read: _Transcript) -> str:
 
 def _as_json(read: _Transcript, counts: UsageCounts | None) -> bytes:
     short: dict[str, object] = {"text": read.text}
-    if read.usage is not None:
+    if read.usage != _ABSENT:
         short["usage"] = read.usage
     elif counts is not None:
         short["usage"] = {"type": "duration", "seconds": counts.audio_ms / 1000}
@@ -222,7 +227,7 @@ class SpeechLeg(MediaLeg):
 
 
 def _wants_events(fields: Members) -> bool:
-    return fields.get("stream_format") == b'"sse"'
+    return fields.get("stream_format") == _EVENTS
 
 
 _TRANSCRIBE = frozenset({Task.TRANSCRIBE})

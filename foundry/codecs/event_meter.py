@@ -25,6 +25,10 @@ _CONTENT = _FINAL | {
 _NO_REASON = "the upstream reported an error without a message"
 
 
+_ABSENT = msgspec.Raw(b"null")
+"""Of a member that need not be there: `Raw | None` is no type that msgspec decodes."""
+
+
 class _Delta(msgspec.Struct):
     content: str | None = None
 
@@ -39,7 +43,7 @@ class _Event(msgspec.Struct):
     choices: list[_Choice] | None = None
     """vLLM's chunks only."""
     usage: MediaUsage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _ABSENT
     message: str | None = None
 
 
@@ -126,15 +130,17 @@ class EventMeter:
 
     def _pass(self, event: bytes) -> bytes:
         payload = _payload(event)
-        if payload is None or self.ended:
+        if self.ended:
             return b""
+        if payload is None:
+            return event + b"\n\n" if event.strip() else b""
         if payload == b"[DONE]":
             return self._done()
         try:
             read = _event.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event + b"\n\n"  # not ours to judge
-        if read.error is not None or read.type == "error":
+        if read.error != _ABSENT or read.type == "error":
             self.error = _reason(read)
             return b""
         self._count(read)
@@ -231,7 +237,7 @@ def _payload(event: bytes) -> bytes | None:
 
 
 def _reason(read: _Event) -> str:
-    if read.error is None or read.error == b"null":
+    if read.error == _ABSENT:
         return read.message or _NO_REASON
     try:
         words = _words.decode(read.error)

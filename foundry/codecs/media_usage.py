@@ -28,6 +28,8 @@ class TokenDetails(msgspec.Struct):
 class MediaUsage(msgspec.Struct):
     """The `usage` object, whichever modality it is of."""
 
+    type: str | None = None
+    """"tokens" or "duration": which of them is charged, where both are told."""
     input_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -46,7 +48,7 @@ class MediaUsage(msgspec.Struct):
 
     def counts(self) -> UsageCounts | None:
         """The same in our terms, or None when it says nothing that we know."""
-        if self.seconds is not None:
+        if self.seconds is not None and self.type != "tokens":
             return UsageCounts(audio_ms=round(self.seconds * _MS))
         if self.characters is not None:
             return UsageCounts(characters=self.characters)

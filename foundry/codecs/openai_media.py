@@ -135,6 +135,10 @@ def refuse_unsupported(codec: str, call: Call, target: TargetFacts) -> None:
             )
 
 
+_ABSENT = msgspec.Raw(b"null")
+"""Of a member that need not be there: `Raw | None` is no type that msgspec decodes."""
+
+
 class _Error(msgspec.Struct):
     message: str | None = None
     param: str | None = None
@@ -143,7 +147,7 @@ class _Error(msgspec.Struct):
 class _Refusal(msgspec.Struct):
     error: _Error | str | None = None
     message: str | None = None
-    detail: msgspec.Raw | None = None
+    detail: msgspec.Raw = _ABSENT
 
 
 encode = msgspec.json.Encoder().encode
@@ -159,6 +163,6 @@ def told(body: bytes) -> Told:
     if isinstance(found.error, _Error):
         return Told(found.error.message or "", found.error.param)
     words = found.error or found.message
-    if words is None and found.detail is not None:
-        words = bytes(found.detail[:_QUOTED]).decode(errors="replace").strip('"')
+    if words is None and found.detail != _ABSENT:
+        words = bytes(found.detail)[:_QUOTED].decode(errors="replace").strip('"')
     return Told(words if words is not None else body[:_QUOTED].decode(errors="replace").strip())
