@@ -9,6 +9,7 @@ What it does not know: keys, routes, usage (the gateway does those); it demands 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from foundry import catalog
 from foundry.engines import ClusterResources, EngineConfig, render
 from foundry.engines.adapters import adapter_arguments
 from foundry.engines.phases import PhaseReporter
-from foundry.errors import DeploymentSpecError, FoundryError
+from foundry.errors import ConfigurationError, DeploymentSpecError, FoundryError
 from foundry.settings import load
 from foundry.telemetry import configure
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
@@ -34,13 +35,13 @@ _TOKEN_SECRET = "engine.token"  # noqa: S105 (the name of the secret, not the se
 
 
 class EngineServer(Protocol):
-    """What a `ray.serve.llm` server gives us, whichever engine it runs."""
+    """What a server gives us, whichever engine it runs."""
 
     async def check_health(self) -> None:
         """Raise when the engine is dead and the replica must be replaced."""
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """The engine's own OpenAI app."""
+        """The engine's OpenAI-compatible app."""
         ...
 
     async def stop(self) -> None:
@@ -59,7 +60,37 @@ async def _start_sglang(config: EngineConfig) -> EngineServer:
     return await start(config)
 
 
-_SERVERS = {"vllm": _start_vllm, "sglang": _start_sglang}
+async def _start_whisper(config: EngineConfig) -> EngineServer:
+    try:
+        from serve_apps.transcription import start  # noqa: PLC0415 (imports faster-whisper)
+    except ModuleNotFoundError as error:
+        raise _missing(error, "audio") from error
+    return await start(config)
+
+
+async def _start_piper(config: EngineConfig) -> EngineServer:
+    if importlib.util.find_spec("piper") is None:
+        raise _missing(ModuleNotFoundError("No module named 'piper'", name="piper"), "speech")
+    try:
+        from serve_apps.speech import start  # noqa: PLC0415 (imports FFmpeg's encoders)
+    except ModuleNotFoundError as error:
+        raise _missing(error, "speech") from error
+    return await start(config)
+
+
+def _missing(error: ModuleNotFoundError, extra: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the package '{error.name}' is not installed where the engine runs: pip install 'foundry[{extra}]' "
+        f"(make install WITH={extra})"
+    )
+
+
+_SERVERS = {
+    "vllm": _start_vllm,
+    "sglang": _start_sglang,
+    "whisper": _start_whisper,
+    "piper": _start_piper,
+}
 
 
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]  (Ray annotates it as Callable)

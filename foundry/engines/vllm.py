@@ -43,6 +43,15 @@ _OWNED = {
     "host": "nothing: Serve binds the replica",
     "port": "nothing: Serve binds the replica",
 }
+_RUNNERS = {
+    Task.GENERATE: "generate",
+    Task.TRANSCRIBE: "generate",  # Whisper and other models that hear; the engine 'whisper' is lighter on a CPU
+    Task.EMBED: "pooling",
+    Task.RERANK: "pooling",
+    Task.CLASSIFY: "pooling",
+    Task.MODERATE: "pooling",  # a classifier, asked through /v1/classify
+}
+"""vLLM's runner of each task that it does."""
 _CPU_KV_CACHE_BYTES = 1024**3
 """KV cache on a CPU when the deployment names none: memory is shared with everything else on the machine."""
 _MAX_LOADED_ADAPTERS = 8
@@ -54,6 +63,11 @@ _TEMPLATE_SCHEME = "foundry:"
 def render(spec: DeploymentSpec, cluster: ClusterResources | None = None) -> EngineConfig:
     """The configuration of one vLLM deployment. Raises DeploymentSpecError naming what cannot be run as written."""
     refuse_repeated(spec, _OWNED)
+    if spec.task not in _RUNNERS:
+        raise DeploymentSpecError(
+            f"deployment {spec.name!r}: vllm does not do task {spec.task.value!r} (speech: engine 'piper')",
+            param="task",
+        )
     device, reason = choose_device(spec, cluster)
     workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
     bundles = [worker_bundle(spec, device) for _ in range(workers)]
@@ -78,7 +92,7 @@ def render(spec: DeploymentSpec, cluster: ClusterResources | None = None) -> Eng
 def _arguments(spec: DeploymentSpec) -> dict[str, JsonValue]:
     """What holds on every device."""
     arguments: dict[str, JsonValue] = {
-        "runner": "pooling" if spec.task is Task.EMBED else "generate",
+        "runner": _RUNNERS[spec.task],
         "tensor_parallel_size": spec.tensor_parallel_size,
         "pipeline_parallel_size": spec.pipeline_parallel_size,
         "dtype": spec.dtype,

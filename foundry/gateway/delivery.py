@@ -191,7 +191,7 @@ def count_answer(exchange: Exchange, attempt: Attempt, answer: Answer) -> None:
     if answer.counts is not None:
         attempt.count(answer.counts, "reported")
     else:
-        attempt.count(_estimate(exchange.request_bytes, answer.estimated_output_tokens), "estimated")
+        attempt.count(_estimate(exchange, answer.estimated_output_tokens), "estimated")
 
 
 def _whole_headers(content_type: str, body: bytes) -> Headers:
@@ -222,8 +222,12 @@ def _count_stream(exchange: Exchange, attempt: Attempt, meter: Meter) -> None:
     if counts is not None:
         attempt.count(counts, "reported" if meter.ended else "partial")
     elif meter.started:
-        attempt.count(_estimate(exchange.request_bytes, meter.estimated_output_tokens()), "estimated")
+        attempt.count(_estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
 
-def _estimate(request_bytes: int, output_tokens: int) -> UsageCounts:
-    return UsageCounts(input_tokens=-(-request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens)
+def _estimate(exchange: Exchange, output_tokens: int) -> UsageCounts:
+    if exchange.estimated is not None:
+        return exchange.estimated
+    return UsageCounts(
+        input_tokens=-(-exchange.request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens
+    )

@@ -92,7 +92,7 @@ class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "acting_for", "attempts", "batch_id", "cache", "cost_usd", "error_code", "first_token_ns",
+        "_received_ns", "acting_for", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated", "first_token_ns",
         "guardrails", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
         "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
@@ -111,6 +111,7 @@ class Exchange:
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
         self.error_code = ""
+        self.estimated: UsageCounts | None = None  # `Call.estimated`
         self.cost_usd: Decimal | None = None
         self.first_token_ns = self.last_token_ns = 0
         self.queue_ms = 0.0

@@ -60,7 +60,7 @@ class Autoscaling(BaseModel):
 
 
 class DeploymentSpec(BaseModel):
-    """Desired state of one deployment. GPU and CPU, vLLM and SGLang come from this same object."""
+    """Desired state of one deployment. GPU and CPU and every engine come from this same object."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,8 @@ class DeploymentSpec(BaseModel):
     served_model_name: str = Field(min_length=1, max_length=200)
     """The name the engine answers to; the gateway rewrites the caller's route name to it."""
     task: Task = Task.GENERATE
-    engine: Literal["vllm", "sglang"] = "vllm"
+    engine: Literal["vllm", "sglang", "whisper", "piper"] = "vllm"
+    """whisper: faster-whisper, for `transcribe`. piper: for `speak`. The rest: vllm or sglang."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto`: gpu when the cluster has one, else cpu; the choice is logged with its reason."""
     accelerator_type: str | None = None
