@@ -8,6 +8,7 @@ usage record, unknown paths included. `/healthz` alone is open. What it does not
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ from foundry.gateway.exchange import Exchange
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
 from foundry.gateway.models import get_model, list_models
+from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
 from foundry.gateway.transport import Transport
@@ -69,12 +71,15 @@ class Gateway:
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
+            clock=time.monotonic,
         )
+        self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
+        """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
-            transport=self._transport,
             intake=Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s),
             delivery=self._delivery,
+            routing=self.routing,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
         self._running = AsyncExitStack()
@@ -86,6 +91,7 @@ class Gateway:
         control, gateway = self._settings.control, self._settings.gateway
         url = f"{control.url}/v1/snapshots/{gateway.cluster}"
         self._running.push_async_callback(self._transport.aclose)
+        self._running.push_async_callback(self.routing.aclose)
         puller = pull(
             self.snapshots,
             self._transport.session,

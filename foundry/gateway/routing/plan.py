@@ -7,7 +7,7 @@ What it does not know: HTTP, how a request is carried out (`dispatch.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from foundry.codecs.base import Call
@@ -17,6 +17,7 @@ from foundry.gateway.routing.queue import RouteQueue
 from foundry.gateway.routing.retries import Budget
 from foundry.gateway.routing.targets import Candidate, Clock, TargetState
 from foundry.gateway.snapshot import Index, Route
+from foundry.gateway.transport import Patience, Transport
 
 _PERCENT = 100.0
 
@@ -37,27 +38,32 @@ class Plan:
     """One route of one snapshot."""
 
     __slots__ = (
-        "_only",
-        "_order",
-        "_random",
-        "canaries",
-        "candidates",
-        "memory",
-        "route",
-        "routing",
-        "shadows",
-    )
+        "_canaries", "_only", "_order", "_primaries", "_random", "memory", "name", "patience", "route", "routing", "serving",
+        "shadows", "starting",
+    )  # fmt: skip
 
-    def __init__(self, route: Route, candidates: Sequence[Candidate], memory: Memory, random: Random) -> None:
+    def __init__(
+        self,
+        route: Route,
+        candidates: Sequence[Candidate],
+        memory: Memory,
+        patience: Patience,
+        random: Random,
+    ) -> None:
         self.route = route
+        self.name = route.entry.name
         self.routing = route.entry.routing
+        self.patience = patience
         self.memory = memory
         self.shadows = tuple(one for one in candidates if one.shadow_percent is not None)
         """Asked besides, never instead."""
-        serving = tuple(one for one in candidates if one.shadow_percent is None)
-        self.canaries = tuple(one for one in serving if one.canary_percent is not None)
-        self.candidates = tuple(one for one in serving if one.canary_percent is None)
-        """The primaries, in the route's order."""
+        serving = self.serving = tuple(one for one in candidates if one.shadow_percent is None)
+        """Primaries and canaries."""
+        blocked = all(one.blocked is not None for one in serving)
+        self.starting = tuple(one for one in serving if one.starting) if blocked else ()
+        """Engines worth waiting for: not empty only when nobody else can serve."""
+        self._canaries = tuple(one for one in serving if one.canary_percent is not None)
+        self._primaries = tuple(one for one in serving if one.canary_percent is None)
         self._only = serving if len(serving) < 2 else None
         self._order = POLICIES[self.routing.policy]
         self._random = random
@@ -66,14 +72,14 @@ class Plan:
         """Every target that may serve this request, best first."""
         if self._only is not None:
             return self._only
-        primaries = self.candidates
+        primaries = self._primaries
         ordered = self._order(primaries, Facts(call), self._random) if len(primaries) > 1 else list(primaries)
-        if not self.canaries:
+        if not self._canaries:
             return ordered
         drawn = self._random.random() * _PERCENT
         chosen: list[Candidate] = []
         rest: list[Candidate] = []
-        for canary in self.canaries:
+        for canary in self._canaries:
             share = canary.canary_percent or 0.0
             (chosen if not chosen and drawn < share else rest).append(canary)
             drawn -= share
@@ -87,7 +93,10 @@ class Plan:
 class Board:
     """All that one replica of the gateway knows of routes and targets. random: every draw comes from it."""
 
-    def __init__(self, *, clock: Clock, random: Random) -> None:
+    def __init__(self, *, transport: Transport, clock: Clock, random: Random) -> None:
+        self._transport = transport
+        self.watch: Callable[[Candidate], None] | None = None
+        """Told of targets that go out and are to be probed."""
         self.clock = clock
         self.random = random
         self.targets: dict[str, TargetState] = {}
@@ -105,10 +114,6 @@ class Board:
             plan = self._plans[name] = self._make(route)
         return plan
 
-    def candidates(self) -> list[Candidate]:
-        """Of every plan made from the current snapshot: what probes watch."""
-        return [one for plan in self._plans.values() for one in (*plan.candidates, *plan.canaries)]
-
     def _make(self, route: Route) -> Plan:
         entry = route.entry
         memory = self._memories.setdefault(entry.name, Memory(self.clock))
@@ -116,7 +121,11 @@ class Board:
             Candidate(target, upstream, self._state(target.target_id), entry.routing.health)
             for target, upstream in zip(entry.targets, route.upstreams, strict=True)
         ]
-        return Plan(route, candidates, memory, self.random)
+        if entry.routing.health.probe_interval_s is not None:
+            for candidate in candidates:
+                candidate.watch = self.watch
+        patience = self._transport.patience_of(entry.routing.timeouts)
+        return Plan(route, candidates, memory, patience, self.random)
 
     def _state(self, target_id: str) -> TargetState:
         state = self.targets.get(target_id)
@@ -129,7 +138,7 @@ class Board:
         self._index = index
         self._plans = {}
         named = {target.target_id for route in index.routes.values() for target in route.entry.targets}
-        rules = {route.entry.routing.health for route in index.routes.values()}
+        rules = frozenset(route.entry.routing.health for route in index.routes.values())
         for target_id, state in list(self.targets.items()):
             if target_id not in named and not state.in_flight and not state.waiting:
                 del self.targets[target_id]

@@ -77,7 +77,7 @@ class RouteQueue:
                 return handed.take_over(now)
             fit = [candidate for candidate in waiter.candidates if candidate.fit(now)]
             for candidate in fit:
-                if candidate.has_room():
+                if candidate.has_room_in_turn():
                     return candidate.enter(now)
             if not fit:
                 return None

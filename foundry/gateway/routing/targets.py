@@ -79,6 +79,7 @@ class Candidate:
     """One target of one route in one snapshot."""
 
     __slots__ = (
+        "blocked",
         "breaker",
         "canary_percent",
         "cap",
@@ -89,6 +90,7 @@ class Candidate:
         "upstream",
         "usd_per_input_token",
         "usd_per_output_token",
+        "watch",
         "weight",
     )
 
@@ -96,6 +98,10 @@ class Candidate:
         self, target: EngineTarget | ProviderTarget, upstream: Upstream, state: TargetState, health: Health
     ) -> None:
         self.upstream = upstream
+        self.watch: Callable[[Candidate], None] | None = None
+        """Told when the breaker has opened, where its route wants probes."""
+        self.blocked = upstream.error
+        """Why it cannot be asked in this snapshot at all: its engine is not ready, or its secret is missing."""
         self.state = state
         self.breaker = state.breaker(health)
         self.weight = target.weight
@@ -112,13 +118,21 @@ class Candidate:
         self.usd_per_output_token = float(output or 0) / 1e6
 
     def has_room(self) -> bool:
-        """Whether its cap allows one more."""
+        """Whether its cap allows one more, and nobody waits for it."""
+        return self.cap is None or (self.state.in_flight < self.cap and not self.state.waiting)
+
+    def has_room_in_turn(self) -> bool:
+        """Whether its cap allows one more, for one that has waited."""
         return self.cap is None or self.state.in_flight < self.cap
 
     def fit(self, now: float) -> bool:
         """Whether it is healthy and not resting; says nothing about room."""
         breaker = self.breaker
-        return (breaker.state == "closed" or breaker.allows(now)) and now >= self.state.cool_until
+        return (
+            self.blocked is None
+            and (breaker.state == "closed" or breaker.allows(now))
+            and now >= self.state.cool_until
+        )
 
     def fit_at(self, now: float) -> float:
         """The next moment at which `fit` can turn true; `now` if that depends on a trial in flight."""
@@ -155,6 +169,7 @@ class Lease:
         if ttft_ms is not None:
             old = state.ttft_ms
             state.ttft_ms = ttft_ms if old is None else old + _TTFT_WEIGHT * (ttft_ms - old)
+        self._call_for_probes()
 
     def failed(self, now: float) -> None:
         """The target is to blame: it did not answer, or broke off after `answered`."""
@@ -162,9 +177,10 @@ class Lease:
             breaker.broke(now) if self._answered else breaker.failed(now, trial=False)
         if self._answered:
             self.candidate.breaker.broke(now)
-            return
-        self._answered = True
-        self.candidate.breaker.failed(now, trial=self._trial)
+        else:
+            self._answered = True
+            self.candidate.breaker.failed(now, trial=self._trial)
+        self._call_for_probes()
 
     def cool(self, until: float) -> None:
         """The target asked not to be asked before `until`."""
@@ -178,6 +194,11 @@ class Lease:
         if not self._answered:
             self.candidate.breaker.abandoned(trial=self._trial)
         self.candidate.state.release()
+
+    def _call_for_probes(self) -> None:
+        candidate = self.candidate
+        if candidate.watch is not None and candidate.breaker.state == "open":
+            candidate.watch(candidate)
 
     def _others(self) -> Iterator[Breaker]:
         """Breakers of routes that judge the same target by other rules: they hear of it too."""
