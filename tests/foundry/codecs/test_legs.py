@@ -49,7 +49,12 @@ def call_of(protocol: str, **more: Any) -> Call:
 def steady(out: bytes) -> list[dict[str, Any]]:
     """Events without the clock's members."""
     text = json.dumps(wires.events(out))
-    return json.loads(text, object_hook=lambda held: {k: v for k, v in held.items() if k not in ("created", "created_at", "completed_at")})
+    return json.loads(
+        text,
+        object_hook=lambda held: {
+            k: v for k, v in held.items() if k not in ("created", "created_at", "completed_at")
+        },
+    )
 
 
 @pytest.mark.parametrize(("protocol", "wire"), STREAMING)
@@ -68,7 +73,9 @@ def test_a_stream_cut_anywhere_reads_the_same(protocol: str, wire: str) -> None:
 
 
 @pytest.mark.parametrize(("protocol", "wire"), STREAMING)
-def test_a_stream_that_breaks_off_anywhere_never_ends_and_never_counts_too_much(protocol: str, wire: str) -> None:
+def test_a_stream_that_breaks_off_anywhere_never_ends_and_never_counts_too_much(
+    protocol: str, wire: str
+) -> None:
     leg, call = CHAT_LEGS[protocol, wire], call_of(protocol)
     stream, final = STREAMS[wire]
     # the last event of a stream may lack its blank line, and OpenAI's `[DONE]` says nothing that matters
@@ -97,9 +104,14 @@ def test_output_of_a_cut_anthropic_stream_is_counted_by_us() -> None:
 def test_an_error_inside_a_stream_is_told(protocol: str, wire: str) -> None:
     broken = {
         "openai": b'data: {"error": {"message": "out of memory", "code": 500}}\n\n',
-        "anthropic": wires.named({"type": "error", "error": {"type": "overloaded_error", "message": "out of memory"}}),
+        "anthropic": wires.named(
+            {"type": "error", "error": {"type": "overloaded_error", "message": "out of memory"}}
+        ),
         "openai-responses": wires.named(
-            {"type": "response.failed", "response": {"status": "failed", "error": {"message": "out of memory"}}}
+            {
+                "type": "response.failed",
+                "response": {"status": "failed", "error": {"message": "out of memory"}},
+            }
         ),
     }[wire]
     stream, _ = STREAMS[wire]
@@ -111,7 +123,10 @@ def test_an_error_inside_a_stream_is_told(protocol: str, wire: str) -> None:
 
 
 @pytest.mark.parametrize(("protocol", "wire"), STREAMING)
-@pytest.mark.parametrize("junk", [b"data: {\n\n", b"data: \xff\n\n", b"event: x\ndata: nonsense\n\n", b"data: " + b"[" * 5000 + b"\n\n"])
+@pytest.mark.parametrize(
+    "junk",
+    [b"data: {\n\n", b"data: \xff\n\n", b"event: x\ndata: nonsense\n\n", b"data: " + b"[" * 5000 + b"\n\n"],
+)
 def test_an_event_that_cannot_be_read_breaks_the_stream(protocol: str, wire: str, junk: bytes) -> None:
     meter = CHAT_LEGS[protocol, wire].meter(call_of(protocol))
     with pytest.raises(UpstreamBroke):
@@ -120,7 +135,9 @@ def test_an_event_that_cannot_be_read_breaks_the_stream(protocol: str, wire: str
 
 @pytest.mark.parametrize(("protocol", "wire"), STREAMING)
 @pytest.mark.parametrize("junk", [b"", b"<html>", b"[]", b'{"error": {"message": "no"}}'])
-def test_a_whole_answer_that_cannot_be_read_is_the_upstreams_fault(protocol: str, wire: str, junk: bytes) -> None:
+def test_a_whole_answer_that_cannot_be_read_is_the_upstreams_fault(
+    protocol: str, wire: str, junk: bytes
+) -> None:
     if (wire, junk) == ("openai-responses", b'{"error": {"message": "no"}}'):
         junk = b'{"status": "failed", "error": {"message": "no"}}'
     with pytest.raises(UpstreamBroke):
@@ -161,7 +178,10 @@ def test_tokens_are_counted_where_the_answer_would_be_made() -> None:
     assert over_claude.answer(call, b'{"input_tokens": 3}', "application/json").body == b'{"input_tokens": 3}'
     request = over_engine.request(call, wires.ENGINE)
     assert request.path == "/tokenize"
-    assert json.loads(request.body)["chat_template_kwargs"] == {"reasoning_effort": "none", "enable_thinking": False}
+    assert json.loads(request.body)["chat_template_kwargs"] == {
+        "reasoning_effort": "none",
+        "enable_thinking": False,
+    }
     answer = over_engine.answer(call, b'{"count": 7, "tokens": []}', "application/json")
     assert answer.body == b'{"input_tokens":7}'
     assert answer.counts == UsageCounts()
@@ -170,14 +190,18 @@ def test_tokens_are_counted_where_the_answer_would_be_made() -> None:
 
 
 def test_a_target_without_usage_is_estimated() -> None:
-    silent = wires.sse(wires.chunk({"content": "12345678"}), wires.chunk({"content": "9"}), wires.chunk({}, "stop"))
+    silent = wires.sse(
+        wires.chunk({"content": "12345678"}), wires.chunk({"content": "9"}), wires.chunk({}, "stop")
+    )
     meter: Meter = CHAT_LEGS["messages", "openai"].meter(call_of("messages"))
     wires.passed(meter, silent, 9)
     assert meter.counts() is None
     assert meter.estimated_output_tokens() == 3
     whole = json.loads(wires.OPENAI_WHOLE)
     del whole["usage"]
-    answer = CHAT_LEGS["messages", "openai"].answer(call_of("messages"), json.dumps(whole).encode(), "application/json")
+    answer = CHAT_LEGS["messages", "openai"].answer(
+        call_of("messages"), json.dumps(whole).encode(), "application/json"
+    )
     assert answer.counts is None
     assert answer.estimated_output_tokens == -(-len("Let me look.Hmweather" + '{"city": "Oslo"}') // 4)
 

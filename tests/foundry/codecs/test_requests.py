@@ -14,7 +14,10 @@ from tests.foundry.codecs.test_legs import BY_NAME, call_of
 from tests.foundry.codecs.wires import CLAUDE, ENGINE, VENDOR, WEATHER, sent
 
 PNG, PDF = "iVBORw0=", "JVBERi0="
-CHAT_TOOL = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": WEATHER, "strict": True}}
+CHAT_TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "description": "d", "parameters": WEATHER, "strict": True},
+}
 
 
 def test_a_messages_conversation_for_an_engine() -> None:
@@ -192,7 +195,10 @@ def test_signed_thoughts_survive_the_responses_api() -> None:
                                         {"type": "tool_use", "id": "t", "name": "weather", "input": {}}],
              "stop_reason": "tool_use"}  # fmt: skip
     answer = json.loads(leg.answer(call_of("responses"), json.dumps(whole).encode(), "application/json").body)
-    again = call_of("responses", input=[*answer["output"], {"type": "function_call_output", "call_id": "t", "output": "x"}])
+    again = call_of(
+        "responses",
+        input=[*answer["output"], {"type": "function_call_output", "call_id": "t", "output": "x"}],
+    )
     assert sent(leg, again, CLAUDE)["messages"][0]["content"] == whole["content"]
 
 
@@ -206,7 +212,12 @@ def test_facts_of_vendors_change_what_is_written() -> None:
     assert body["max_completion_tokens"] == 64
     assert body["top_k"] == 4
     assert body["reasoning_effort"] == "medium"
-    assert body["messages"][-1] == {"role": "assistant", "content": "On", "reasoning_content": "Hm", "prefix": True}
+    assert body["messages"][-1] == {
+        "role": "assistant",
+        "content": "On",
+        "reasoning_content": "Hm",
+        "prefix": True,
+    }
     assert "stream_options" not in body
     engine = sent(CHAT_LEGS["messages", "openai"], call, ENGINE)
     assert engine["continue_final_message"] is True
@@ -227,9 +238,15 @@ def test_facts_of_vendors_change_what_is_written() -> None:
          {"max_tokens": 8000, "thinking": {"type": "enabled", "budget_tokens": 4000}}),
     ],
 )  # fmt: skip
-def test_thinking_for_anthropic(asked: dict[str, Any], options: dict[str, str], expected: dict[str, Any]) -> None:
-    body = sent(CHAT_LEGS["chat", "anthropic"], call_of("chat", **asked), TargetFacts("a/c", "c", options=options))
-    assert {name: body[name] for name in ("max_tokens", "thinking", "output_config") if name in body} == expected
+def test_thinking_for_anthropic(
+    asked: dict[str, Any], options: dict[str, str], expected: dict[str, Any]
+) -> None:
+    body = sent(
+        CHAT_LEGS["chat", "anthropic"], call_of("chat", **asked), TargetFacts("a/c", "c", options=options)
+    )
+    assert {
+        name: body[name] for name in ("max_tokens", "thinking", "output_config") if name in body
+    } == expected
 
 
 def test_thought_that_leaves_no_room_for_an_answer_is_refused() -> None:
@@ -271,7 +288,9 @@ REFUSED: list[tuple[str, str, TargetFacts, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("protocol", "wire", "target", "param", "members"), REFUSED, ids=[f"{r[0]}-{r[3]}" for r in REFUSED])
+@pytest.mark.parametrize(
+    ("protocol", "wire", "target", "param", "members"), REFUSED, ids=[f"{r[0]}-{r[3]}" for r in REFUSED]
+)
 def test_what_a_target_has_not_is_refused_by_name(
     protocol: str, wire: str, target: TargetFacts, param: str, members: dict[str, Any]
 ) -> None:
@@ -323,7 +342,11 @@ def test_what_is_wrong_is_named(protocol: str, param: str, members: dict[str, An
         ("messages", "max_tokens", {"model": "m", "messages": []}),
         ("messages", "max_tokens", {"model": "m", "messages": [], "max_tokens": 0}),
         ("messages", "messages", {"model": "m", "max_tokens": 3}),
-        ("messages", "metadata", {"model": "m", "max_tokens": 3, "messages": [], "metadata": {"colour": "red"}}),
+        (
+            "messages",
+            "metadata",
+            {"model": "m", "max_tokens": 3, "messages": [], "metadata": {"colour": "red"}},
+        ),
         ("messages", "model", {"max_tokens": 3, "messages": []}),
         ("responses", "input", {"model": "m"}),
         ("responses", "stream", {"model": "m", "input": "x", "stream": "yes"}),
