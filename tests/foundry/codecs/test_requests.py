@@ -20,32 +20,35 @@ CHAT_TOOL = {
 }
 
 
+MESSAGES_TURNS: list[dict[str, Any]] = [
+    {"role": "user", "content": [
+        {"type": "text", "text": "Look"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+        {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
+        {"type": "document", "title": "a.pdf",
+         "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}},
+    ]},
+    {"role": "assistant", "content": [
+        {"type": "thinking", "thinking": "Hm", "signature": "s"},
+        {"type": "text", "text": "Looking", "citations": None},
+        {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Oslo"}, "caller": {"type": "direct"}},
+        {"type": "tool_use", "id": "t2", "name": "weather", "input": {}},
+    ]},
+    {"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": "t1", "content": [
+            {"type": "text", "text": "Rain"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}]},
+        {"type": "tool_result", "tool_use_id": "t2", "content": "no city", "is_error": True},
+        {"type": "text", "text": "And?"},
+    ]},
+]  # fmt: skip
+
+
 def test_a_messages_conversation_for_an_engine() -> None:
     call = call_of(
         "messages",
         system=[{"type": "text", "text": "Be", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "brief"}],
-        messages=[
-            {"role": "user", "content": [
-                {"type": "text", "text": "Look"},
-                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
-                {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
-                {"type": "document", "title": "a.pdf",
-                 "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}},
-            ]},
-            {"role": "assistant", "content": [
-                {"type": "thinking", "thinking": "Hm", "signature": "s"},
-                {"type": "text", "text": "Looking", "citations": None},
-                {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Oslo"}, "caller": {"type": "direct"}},
-                {"type": "tool_use", "id": "t2", "name": "weather", "input": {}},
-            ]},
-            {"role": "user", "content": [
-                {"type": "tool_result", "tool_use_id": "t1", "content": [
-                    {"type": "text", "text": "Rain"},
-                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}]},
-                {"type": "tool_result", "tool_use_id": "t2", "content": "no city", "is_error": True},
-                {"type": "text", "text": "And?"},
-            ]},
-        ],
+        messages=MESSAGES_TURNS,
         tools=[{"name": "weather", "description": "d", "input_schema": WEATHER, "strict": True}],
         tool_choice={"type": "any", "disable_parallel_tool_use": True},
         stop_sequences=["END"], temperature=0.5, top_p=0.9, top_k=5,
@@ -78,28 +81,31 @@ def test_a_messages_conversation_for_an_engine() -> None:
     }  # fmt: skip
 
 
+CHAT_TURNS: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief"},
+    {"role": "user", "content": [
+        {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"}}]},
+    {"role": "assistant", "content": None, "refusal": None, "annotations": [],
+     "reasoning_details": [{"type": "reasoning.text", "text": "Hm", "signature": "s", "index": 0},
+                           {"type": "reasoning.encrypted", "data": "r", "index": 1}],
+     "tool_calls": [
+         {"id": "call.1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}},
+         {"id": "call.2", "type": "function", "function": {"name": "now", "arguments": ""}}]},
+    {"role": "tool", "tool_call_id": "call.1", "content": "Rain"},
+    {"role": "tool", "tool_call_id": "call.2", "content": [{"type": "text", "text": "Noon"}]},
+    {"role": "developer", "content": "In French"},
+    {"role": "user", "content": "And?"},
+]  # fmt: skip
+
+
 def test_a_chat_conversation_for_anthropic() -> None:
     call = call_of(
         "chat",
         stream=False,
-        messages=[
-            {"role": "system", "content": "Be brief"},
-            {"role": "user", "content": [
-                {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},
-                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "low"}},
-                {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
-                {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF}"}}]},
-            {"role": "assistant", "content": None, "refusal": None, "annotations": [],
-             "reasoning_details": [{"type": "reasoning.text", "text": "Hm", "signature": "s", "index": 0},
-                                   {"type": "reasoning.encrypted", "data": "r", "index": 1}],
-             "tool_calls": [
-                 {"id": "call.1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}},
-                 {"id": "call.2", "type": "function", "function": {"name": "now", "arguments": ""}}]},
-            {"role": "tool", "tool_call_id": "call.1", "content": "Rain"},
-            {"role": "tool", "tool_call_id": "call.2", "content": [{"type": "text", "text": "Noon"}]},
-            {"role": "developer", "content": "In French"},
-            {"role": "user", "content": "And?"},
-        ],
+        messages=CHAT_TURNS,
         max_completion_tokens=5000, stop="END", temperature=0.5, top_p=0.9,
         tools=[CHAT_TOOL], tool_choice={"type": "function", "function": {"name": "weather"}}, parallel_tool_calls=False,
         response_format={"type": "json_schema", "json_schema": {"name": "w", "schema": WEATHER, "strict": True}},
