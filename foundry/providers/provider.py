@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from foundry.errors import ConfigurationError
-from foundry.providers.aws import AwsSigner
 from foundry.providers.families import family
 from foundry.providers.vendors import Auth, Surface, Vendor, Wire, vendor
+
+if TYPE_CHECKING:
+    from foundry.providers.aws import AwsSigner
 
 _BEARER_NAMES: dict[Auth, str] = {
     "x-api-key": "x-api-key",
@@ -126,6 +129,8 @@ class Provider:
     def _make_signer(self) -> AwsSigner | None:
         if self._row.auth != "aws-sigv4" or self._secret is not None:
             return None
+        from foundry.providers.aws import AwsSigner  # noqa: PLC0415  a quarter of a second, paid by those who call AWS
+
         named = _AWS_HOST.match(self._override or "")
         region = named[1] if named else self.options.get("region", "us-east-1")
         service, profile = self.options.get("service", "bedrock"), self.options.get("profile")

@@ -62,7 +62,8 @@ def written(request: ChatRequest, target: TargetFacts = TARGET) -> dict[str, Any
 
 
 def asked(**fields: Any) -> ChatRequest:
-    return ChatRequest(**{"messages": (HELLO,), **fields})
+    fields.setdefault("messages", (HELLO,))
+    return ChatRequest(**fields)
 
 
 def events(*frames: bytes, step: int = 9) -> list[ChatEvent]:

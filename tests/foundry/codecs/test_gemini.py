@@ -49,7 +49,8 @@ def written(request: ChatRequest, target: TargetFacts = TARGET) -> dict[str, Any
 
 
 def asked(**fields: Any) -> ChatRequest:
-    return ChatRequest(**{"messages": (HELLO,), **fields})
+    fields.setdefault("messages", (HELLO,))
+    return ChatRequest(**fields)
 
 
 def events(*chunks: dict[str, Any], close: bool = True, step: int = 5) -> list[ChatEvent]:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from botocore.session import Session
 
 from foundry.errors import ConfigurationError
 from foundry.providers.aws import AwsSigner
@@ -186,13 +187,13 @@ async def test_the_search_for_credentials_is_one_and_not_in_the_loop(monkeypatch
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "B")
     threads: list[int] = []
-    load = AwsSigner._load
+    found = Session.get_credentials
 
-    def noted(self: AwsSigner) -> None:
+    def noted(self: Session) -> object:
         threads.append(threading.get_ident())
-        load(self)
+        return found(self)
 
-    monkeypatch.setattr(AwsSigner, "_load", noted)
+    monkeypatch.setattr(Session, "get_credentials", noted)
     signer = AwsSigner(service="bedrock", region="us-east-1")
     await asyncio.gather(signer.refresh(), signer.refresh())
     assert len(threads) == 1
