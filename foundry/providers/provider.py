@@ -28,6 +28,12 @@ _BEARER_NAMES: dict[Auth, str] = {
     "api-key": "api-key",
     "x-goog-api-key": "x-goog-api-key",
 }
+_OWN_WIRES = {
+    "messages": "anthropic",
+    "count_tokens": "anthropic",
+    "responses": "openai-responses",
+    "rerank": "cohere",
+}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _AWS_HOST = re.compile(r"^https://[\w-]+\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:amazonaws|api\.aws)")
 _NOTHING: dict[str, str] = {}
@@ -88,6 +94,12 @@ class Provider:
         query = {name: self._filled(value) for name, value in self._row.query.items()}
         separator = "&" if "?" in path else "?"
         return self._base(surface) + path + (separator + urlencode(query) if query else "")
+
+    def wires_for(self, protocol: str) -> tuple[Wire, ...]:
+        """The wires in the order to try for a caller's protocol (`Codec.name`): its own first, where bytes pass through, then as
+        the row has them."""
+        own = _OWN_WIRES.get(protocol, "openai")
+        return tuple(sorted(self.wires, key=lambda wire: wire != own))
 
     def options_for(self, model: str) -> dict[str, str]:
         """For `TargetFacts.options`: the family's facts, under the provider's own."""

@@ -223,6 +223,17 @@ def test_what_it_has_not_is_named_with_the_target(fields: dict[str, Any], param:
     assert caught.value.param == param
 
 
+def test_what_the_family_refuses_is_refused_here() -> None:
+    target = TargetFacts(
+        "bedrock/c5", "us.anthropic.claude-sonnet-5-v1:0", options={"refuses": "temperature,top_k"}
+    )
+    for fields in ({"temperature": 0.5}, {"top_k": 3}):
+        with pytest.raises(UnsupportedParameter, match="bedrock/c5") as caught:
+            BEDROCK.write_request(asked(**fields), target)
+        assert caught.value.param == next(iter(fields))
+    written(asked(top_p=0.5), target)
+
+
 def test_arguments_that_are_no_object_are_the_callers_fault() -> None:
     broken = Message("assistant", (ToolCall("a", "weather", "[1]"),))
     with pytest.raises(InvalidParameter):
