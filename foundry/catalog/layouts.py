@@ -1,6 +1,7 @@
 """The kinds of model folder that an engine can load, and how each is recognised, in a wheel and on disk.
 
     transformers   config.json and *.safetensors               vLLM, SGLang
+    peft           adapter_config.json and *.safetensors       LoRA adapters of vLLM
     ctranslate2    config.json and model.bin in CTranslate2's own format (no pickle: its head says so)   whisper
     piper          one *.onnx and its *.onnx.json              piper
 
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from foundry.errors import ModelSourceError
 
-_CONFIG, _CTRANSLATE2 = "config.json", "model.bin"
+_CONFIG, _ADAPTER_CONFIG, _CTRANSLATE2 = "config.json", "adapter_config.json", "model.bin"
 _HEAD = struct.Struct(
     "<IH"
 )  # version of the format; length of the name that follows, its closing zero included
@@ -43,8 +44,10 @@ def require_loadable(folder: Path, resolved: str) -> None:
     """Raise ModelSourceError unless the folder is of one of the kinds."""
     if any((folder / f"{path.name}.json").is_file() for path in folder.glob("*.onnx")):
         return
-    if not (folder / _CONFIG).is_file():
-        raise ModelSourceError(f"{resolved} has no config.json: it is not a model in Hugging Face's layout")
+    if not any((folder / name).is_file() for name in (_CONFIG, _ADAPTER_CONFIG)):
+        raise ModelSourceError(
+            f"{resolved} has neither {_CONFIG} nor {_ADAPTER_CONFIG}: it is not a model in Hugging Face's layout"
+        )
     if any(folder.glob("*.safetensors")) or _is_ctranslate2(folder / _CTRANSLATE2):
         return
     raise ModelSourceError(

@@ -48,6 +48,8 @@ class Call(msgspec.Struct, frozen=True):
     """The body as it came, for protocols whose body is not JSON."""
     content_type: str = JSON
     """Of `body`, with its parameters (a multipart boundary)."""
+    answer_id: str = ""
+    """The id that the answer must carry because it was given out before (a background response); empty: the leg's choice."""
 
 
 class TargetFacts(msgspec.Struct, frozen=True):

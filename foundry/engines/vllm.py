@@ -37,6 +37,8 @@ _OWNED = {
     "max_num_seqs": "the field `max_num_seqs`",
     "kv_cache_memory_bytes": "the field `kv_cache_memory_bytes`",
     "distributed_executor_backend": "the field `device`, which decides it",
+    "enable_lora": "the field `adapters`",
+    "lora_modules": "the field `adapters`",
     "api_key": "nothing: engines demand the instance's engine token",
     "host": "nothing: Serve binds the replica",
     "port": "nothing: Serve binds the replica",
@@ -52,6 +54,8 @@ _RUNNERS = {
 """vLLM's runner of each task that it does."""
 _CPU_KV_CACHE_BYTES = 1024**3
 """KV cache on a CPU when the deployment names none: memory is shared with everything else on the machine."""
+_MAX_LOADED_ADAPTERS = 8
+"""Adapters in one batch at a time; more wait in memory and are swapped in (`engine_args.max_loras` says otherwise)."""
 _TEMPLATE_SCHEME = "foundry:"
 """`engine_args.chat_template = "foundry:NAME"` names a template in `templates/`; its text travels with the spec."""
 
@@ -97,6 +101,11 @@ def _arguments(spec: DeploymentSpec) -> dict[str, JsonValue]:
         "kv_cache_memory_bytes": spec.kv_cache_memory_bytes,
         "enable_prompt_tokens_details": True,  # cached tokens in `usage`: the meter charges them at their own rate
     }
+    if (
+        spec.adapters
+    ):  # `lora_modules` and `max_lora_rank` come from the adapters' files, which the replica has
+        arguments |= {"enable_lora": True, "max_loras": min(len(spec.adapters), _MAX_LOADED_ADAPTERS)}
+        arguments["max_cpu_loras"] = len(spec.adapters)
     return without_none(arguments)
 
 
