@@ -5,15 +5,20 @@ To add a protocol: a file with its codec, a line in `CODECS`, and a line in `LEG
 
 from __future__ import annotations
 
+from foundry.codecs.anthropic_codec import COUNT_TOKENS, MESSAGES
 from foundry.codecs.base import Codec, Leg
+from foundry.codecs.chat_legs import CHAT_LEGS
 from foundry.codecs.openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAILeg
+from foundry.codecs.responses_codec import RESPONSES
 
-CODECS: dict[str, Codec] = {codec.path: codec for codec in (CHAT, COMPLETIONS, EMBEDDINGS)}
+_ALL: tuple[Codec, ...] = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS)
+CODECS: dict[str, Codec] = {codec.path: codec for codec in _ALL}
 """By public path."""
 
 LEGS: dict[tuple[str, str], Leg] = {
     (CHAT.name, "openai"): OpenAILeg(CHAT.path),
     (COMPLETIONS.name, "openai"): OpenAILeg(COMPLETIONS.path),
     (EMBEDDINGS.name, "openai"): OpenAILeg(EMBEDDINGS.path),
+    **CHAT_LEGS,
 }
 """By caller's protocol (`Codec.name`) and target's wire."""

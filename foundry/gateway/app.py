@@ -72,7 +72,11 @@ class Gateway:
             sends_request_id=sends_request_id,
         )
         inner = Inner()
+        self._in_flight = 0
         self._cache = answer_cache(gateway, self._delivery, inner)
+        self._state = State(
+            settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
+        )
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
@@ -80,12 +84,11 @@ class Gateway:
             intake=intake,
             delivery=self._delivery,
             cache=self._cache,
+            responses=self._state.responses_entry,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
         inner.bind(self._lifecycle)
-        self._in_flight = 0
-        self._state = State(settings, inner, busy=lambda: self._in_flight > gateway.batch_yield_above)
-        self.surface = Surface(endpoints(self._state.files, self._state.batches))
+        self.surface = Surface(endpoints(self._state))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
@@ -109,6 +112,7 @@ class Gateway:
         self._running.push_async_callback(self.shipper.stop)
         self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
         self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
+        self._running.push_async_callback(self._state.background.aclose)
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the

@@ -14,6 +14,7 @@ import time
 import structlog
 
 from foundry.codecs.base import Call, Codec
+from foundry.codecs.responses_codec import RESPONSES
 from foundry.errors import (
     AuthenticationFailed,
     FoundryError,
@@ -28,6 +29,7 @@ from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
 from foundry.gateway.refusals import refusal_from
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
+from foundry.gateway.stateful.responses.entry import ResponsesEntry
 from foundry.gateway.transport import Transport
 from foundry.gateway.upstream import Upstream
 
@@ -45,6 +47,7 @@ class Lifecycle:
         intake: Intake,
         delivery: Delivery,
         cache: AnswerCache,
+        responses: ResponsesEntry,
         pepper: bytes,
     ) -> None:
         self._snapshots = snapshots
@@ -52,6 +55,7 @@ class Lifecycle:
         self._intake = intake
         self._delivery = delivery
         self._cache = cache
+        self._responses = responses
         self._pepper = pepper
 
     async def infer(
@@ -102,6 +106,24 @@ class Lifecycle:
         call = codec.parse(body, headers.get(b"content-type", b"").decode("latin-1"))
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         route = self._resolve(index, exchange, codec, call)
+        if codec is RESPONSES:
+
+            async def onwards(call: Call, send: Send) -> None:
+                await self._through(codec, exchange, call, route, headers, send)
+
+            await self._responses.serve(exchange, call, send, onwards)
+        else:
+            await self._through(codec, exchange, call, route, headers, send)
+
+    async def _through(
+        self,
+        codec: Codec,
+        exchange: Exchange,
+        call: Call,
+        route: Route,
+        headers: dict[bytes, bytes],
+        send: Send,
+    ) -> None:
         if route.cache is not None:
             await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, self._forward)
         else:

@@ -15,9 +15,8 @@ from foundry.codecs import CODECS
 from foundry.errors import MethodNotAllowed, NotFound
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.models import get_model, list_models
-from foundry.gateway.stateful.batches.endpoints import BatchEndpoints
 from foundry.gateway.stateful.edge import Asked, Handler, Reply
-from foundry.gateway.stateful.files import Files
+from foundry.gateway.stateful.state import State
 
 _ID = "{id}"
 
@@ -44,8 +43,9 @@ class Endpoint:
         return found if found and (not after or "/" not in found) else None
 
 
-def endpoints(files: Files, batches: BatchEndpoints) -> tuple[Endpoint, ...]:
+def endpoints(state: State) -> tuple[Endpoint, ...]:
     """All of them."""
+    files, batches, responses = state.files, state.batches, state.responses
     return (
         Endpoint("GET", "/v1/models", "models", _list_models),
         Endpoint("GET", "/v1/models/{id}", "models", _get_model),
@@ -58,6 +58,10 @@ def endpoints(files: Files, batches: BatchEndpoints) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/v1/batches", "batches", batches.list),
         Endpoint("GET", "/v1/batches/{id}", "batches", batches.get),
         Endpoint("POST", "/v1/batches/{id}/cancel", "batches", batches.cancel),
+        Endpoint("GET", "/v1/responses/{id}/input_items", "responses", responses.input_items),
+        Endpoint("POST", "/v1/responses/{id}/cancel", "responses", responses.cancel),
+        Endpoint("GET", "/v1/responses/{id}", "responses", responses.get),
+        Endpoint("DELETE", "/v1/responses/{id}", "responses", responses.remove),
     )
 
 
