@@ -26,11 +26,7 @@ def sse(*events: object) -> bytes:
 def named(*events: dict[str, Any]) -> bytes:
     """Anthropic's form: every event under its name."""
     return b"".join(
-        b"event: "
-        + str(event["type"]).encode()
-        + b"\ndata: "
-        + json.dumps(event, ensure_ascii=False).encode()
-        + b"\n\n"
+        f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
         for event in events
     )
 
