@@ -26,7 +26,11 @@ def sse(*events: object) -> bytes:
 def named(*events: dict[str, Any]) -> bytes:
     """Anthropic's form: every event under its name."""
     return b"".join(
-        f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+        b"event: "
+        + str(event["type"]).encode()
+        + b"\ndata: "
+        + json.dumps(event, ensure_ascii=False).encode()
+        + b"\n\n"
         for event in events
     )
 
