@@ -137,7 +137,8 @@ def require_accepted(request: ChatRequest, target: TargetFacts) -> None:
     """What the model answers with an error, by its family's `refuses`, is refused before it is asked. Raises
     UnsupportedParameter."""
     for name in target.options.get("refuses", "").split(","):
-        if name and (name in request.others or getattr(request, name, None) not in (None, False)):
+        said = request.others.get(name) or getattr(request, name, None) if name else None
+        if said is not None and said is not False:
             raise unsupported(name, target)
 
 

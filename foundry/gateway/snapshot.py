@@ -71,7 +71,7 @@ def _vendors(snapshot: Snapshot) -> Mapping[str, Vendor]:
     try:
         return merged(snapshot.providers)
     except ConfigurationError as error:
-        log.error("providers_ignored", reason=error.message)
+        log.warning("providers_ignored", reason=error.message)
         return merged({})
 
 

@@ -276,7 +276,7 @@ REFUSED: list[tuple[str, str, TargetFacts, str, dict[str, Any]]] = [
      {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x", "format": "wav"}}]}]}),
     ("chat", "anthropic", TargetFacts("a/old", "old"), "reasoning_effort", {"reasoning_effort": "low"}),
     ("chat", "anthropic", TargetFacts("a/5", "c", options={"refuses": "temperature,top_p"}), "top_p", {"top_p": 0.5}),
-    ("messages", "openai", TargetFacts("o/o5", "o5", options={"refuses": "temperature"}), "temperature", {"temperature": 1}),
+    ("messages", "openai", TargetFacts("o/o5", "o5", options={"refuses": "temperature"}), "temperature", {"temperature": 0}),
     ("messages", "openai", VENDOR, "top_k", {"top_k": 3}),
     ("messages", "openai", VENDOR, "tools.web_search_20250305", {"tools": [{"type": "web_search_20250305", "name": "w"}]}),
     ("messages", "openai", VENDOR, "container", {"container": "c"}),
