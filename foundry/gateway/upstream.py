@@ -155,7 +155,7 @@ class Upstream:
         """URL and headers of a GET that costs nothing and tells whether the target is alive; None where there is none."""
         if self._provider is None:
             return self.url(_ENGINE_WIRES[0], _ENGINE_HEALTH), self._headers
-        wire = next((wire for wire in _PROBED_WIRES if wire in self._wires), None)
+        wire: Wire | None = next((one for one in _PROBED_WIRES if one in self._wires), None)
         if wire is None:
             return None
         url = self.url(wire, _MODELS)
