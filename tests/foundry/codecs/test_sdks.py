@@ -30,7 +30,9 @@ ANTHROPIC_COUNTS = UsageCounts(
 class Gateway(httpx2.BaseTransport):
     """Codec and leg of one pair before a target that answers with given bytes."""
 
-    def __init__(self, codec: Codec, wire: str, target: TargetFacts, answer: bytes, *, fails_after: int | None = None) -> None:
+    def __init__(
+        self, codec: Codec, wire: str, target: TargetFacts, answer: bytes, *, fails_after: int | None = None
+    ) -> None:
         self.codec = codec
         self.leg = CHAT_LEGS[codec.name, wire]
         self.target = target
@@ -58,9 +60,13 @@ class Gateway(httpx2.BaseTransport):
             assert meter.ended
         else:
             error = UpstreamBroke("gone")
-            body = meter.feed(self.answer[: self.fails_after]) + (self.codec.error_event(error, "req_1") or b"")
+            body = meter.feed(self.answer[: self.fails_after]) + (
+                self.codec.error_event(error, "req_1") or b""
+            )
         self.counts = meter.counts()
-        return httpx2.Response(200, content=body, headers={"content-type": self.codec.stream_type("text/event-stream")})
+        return httpx2.Response(
+            200, content=body, headers={"content-type": self.codec.stream_type("text/event-stream")}
+        )
 
 
 def claude(gateway: Gateway) -> anthropic.Anthropic:
@@ -120,13 +126,18 @@ def test_anthropic_sdk_streams(wire: str, target: TargetFacts, stream: bytes, co
         ("anthropic", CLAUDE, wires.ANTHROPIC_WHOLE, ANTHROPIC_COUNTS),
     ],
 )
-def test_anthropic_sdk_reads_whole_answers(wire: str, target: TargetFacts, whole: bytes, counts: UsageCounts) -> None:
+def test_anthropic_sdk_reads_whole_answers(
+    wire: str, target: TargetFacts, whole: bytes, counts: UsageCounts
+) -> None:
     gateway = Gateway(MESSAGES, wire, target, whole)
     message = claude(gateway).messages.create(
         model="public", max_tokens=100, messages=[{"role": "user", "content": "Weather?"}]
     )
     assert message.stop_reason == "tool_use"
-    assert [block.type for block in message.content if block.type in ("text", "tool_use")] == ["text", "tool_use"]
+    assert [block.type for block in message.content if block.type in ("text", "tool_use")] == [
+        "text",
+        "tool_use",
+    ]
     assert gateway.counts == counts
 
 
@@ -174,7 +185,9 @@ RESPONSES_TOOL = {"type": "function", "name": "weather", "parameters": WEATHER, 
         ("anthropic", CLAUDE, wires.ANTHROPIC_STREAM, ANTHROPIC_COUNTS),
     ],
 )
-def test_openai_sdk_streams_responses(wire: str, target: TargetFacts, stream: bytes, counts: UsageCounts) -> None:
+def test_openai_sdk_streams_responses(
+    wire: str, target: TargetFacts, stream: bytes, counts: UsageCounts
+) -> None:
     gateway = Gateway(RESPONSES, wire, target, stream)
     opened = gpt(gateway).responses.create(
         model="public",
@@ -201,7 +214,11 @@ def test_openai_sdk_streams_responses(wire: str, target: TargetFacts, stream: by
     assert response.usage.output_tokens_details.reasoning_tokens == 2
     assert response.metadata == {"a": "b"}
     assert gateway.counts == counts
-    assert kinds.count("response.output_item.added") == kinds.count("response.output_item.done") == len(response.output)
+    assert (
+        kinds.count("response.output_item.added")
+        == kinds.count("response.output_item.done")
+        == len(response.output)
+    )
 
 
 def test_openai_sdk_helper_accumulates_our_responses() -> None:
@@ -246,7 +263,10 @@ def test_openai_sdk_streams_chat_from_anthropic() -> None:
     message = final.choices[0].message
     assert message.content == "Let me look."
     assert message.tool_calls is not None
-    assert [call.function.name for call in message.tool_calls if call.type == "function"] == ["weather", "now"]
+    assert [call.function.name for call in message.tool_calls if call.type == "function"] == [
+        "weather",
+        "now",
+    ]
     assert message.tool_calls[0].function.arguments == '{"city": "Oslo"}'  # type: ignore[union-attr]  # functions both
     assert final.choices[0].finish_reason == "tool_calls"
     assert final.usage is not None
