@@ -79,7 +79,8 @@ def gpt(gateway: Gateway) -> openai.OpenAI:
     return openai.OpenAI(api_key="fk-x", base_url="http://gateway/v1", http_client=client, max_retries=0)
 
 
-TOOL = {"name": "weather", "description": "Looks out", "input_schema": WEATHER}
+# Any: the SDKs' typed dicts are stricter than their protocols
+TOOL: Any = {"name": "weather", "description": "Looks out", "input_schema": WEATHER}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_anthropic_sdk_streams(wire: str, target: TargetFacts, stream: bytes, co
         model="public",
         max_tokens=100,
         messages=[{"role": "user", "content": "Weather in Oslo?"}],
-        tools=[TOOL],  # type: ignore[list-item]  # the SDK's typed dict is stricter than its protocol
+        tools=[TOOL],
         thinking={"type": "enabled", "budget_tokens": 1024},
     ) as opened:
         kinds = [event.type for event in opened]
@@ -167,7 +168,7 @@ def test_anthropic_sdk_counts_tokens() -> None:
         model="public",
         system="Be brief",
         messages=[{"role": "user", "content": "x"}],
-        tools=[TOOL],  # type: ignore[list-item]  # as above
+        tools=[TOOL],
     )
     assert counted.input_tokens == 41
     assert gateway.asked["messages"][0] == {"role": "system", "content": "Be brief"}
@@ -175,7 +176,8 @@ def test_anthropic_sdk_counts_tokens() -> None:
     assert gateway.counts == UsageCounts()
 
 
-RESPONSES_TOOL = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
+CHAT_TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
+RESPONSES_TOOL: Any = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_openai_sdk_streams_responses(
         model="public",
         input="Weather in Oslo?",
         instructions="Be brief",
-        tools=[RESPONSES_TOOL],  # type: ignore[list-item]  # the SDK's typed dict is stricter than its protocol
+        tools=[RESPONSES_TOOL],
         metadata={"a": "b"},
         stream=True,
         store=False,
@@ -207,7 +209,7 @@ def test_openai_sdk_streams_responses(
     response = type(last.response).model_validate(last.response.model_dump(mode="json"), strict=False)
     assert response.output_text == "Let me look."
     calls = [item for item in response.output if isinstance(item, ResponseFunctionToolCall)]
-    assert [json.loads(call.arguments) for call in calls][0] == {"city": "Oslo"}
+    assert json.loads(calls[0].arguments) == {"city": "Oslo"}
     assert response.usage is not None
     assert response.usage.input_tokens == counts.input_tokens
     assert response.usage.input_tokens_details.cached_tokens == counts.cached_input_tokens
@@ -255,7 +257,7 @@ def test_openai_sdk_streams_chat_from_anthropic() -> None:
         model="public",
         messages=[{"role": "user", "content": "x"}],
         stream_options={"include_usage": True},
-        tools=[{"type": "function", "function": {"name": "weather", "parameters": WEATHER}}],
+        tools=[CHAT_TOOL],
     ) as opened:
         for _ in opened:
             pass
