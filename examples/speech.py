@@ -9,7 +9,9 @@ from openai import OpenAI
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 client = OpenAI()
-spoken = client.audio.speech.create(model="piper-joe", voice="joe", input=SENTENCE, response_format="mp3").content
+spoken = client.audio.speech.create(
+    model="piper-joe", voice="joe", input=SENTENCE, response_format="mp3"
+).content
 heard = client.audio.transcriptions.create(model="whisper-tiny-en", file=("sentence.mp3", spoken))
 print(f"said:  {SENTENCE}  ({len(spoken):,} bytes of mp3)")
 print(f"heard: {heard.text}")
