@@ -8,7 +8,6 @@ usage record, unknown paths included. `/healthz` alone is open. What it does not
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from urllib.parse import unquote
 
@@ -71,7 +70,6 @@ class Gateway:
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
-            clock=time.monotonic,
         )
         self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
         """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""

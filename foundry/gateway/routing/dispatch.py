@@ -49,6 +49,7 @@ class Dispatcher:
     async def resume(self, ask: Ask, live: Live, error: FoundryError) -> Live | None:
         """A stream broke off after its first byte: another answer that goes on from there; the same one if nothing was
         missing but its end; None if the route or the protocol has no such thing, or nobody can go on."""
+        live.broke_off(ask.exchange, error, self._board.clock())
         said, tries = live.said, ask.tries
         if said is None or tries is None:
             return None
