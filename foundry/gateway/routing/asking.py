@@ -117,7 +117,7 @@ class Live:
             return
         counts = meter.counts()
         if counts is not None:
-            self.attempt.count(counts, "reported" if meter.ended else "partial")
+            self.attempt.count(counts, "reported" if meter.ended and meter.error is None else "partial")
         elif meter.started:
             self.attempt.count(estimate(exchange.request_bytes, meter.estimated_output_tokens()), "estimated")
 
