@@ -6,7 +6,8 @@ What it does not know: which target answers (`lifecycle.py`), wire formats (`cod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, get_args
 
 from foundry.codecs.base import JSON, SSE, Answer, Codec
@@ -90,6 +91,45 @@ class Delivery:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def replay(self, codec: Codec, exchange: Exchange, events: bytes, send: Send) -> None:
+        """Send a stream that is whole already, after settling."""
+        exchange.status, exchange.response_bytes, exchange.outcome = OK, len(events), "completed"
+        exchange.first_token_ns = exchange.last_token_ns = time.perf_counter_ns()
+        self.settle(exchange)
+        content_type = (b"content-type", codec.stream_type(SSE).encode())
+        headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        await send({"type": "http.response.body", "body": events})
+
+    async def pieces(
+        self,
+        exchange: Exchange,
+        pieces: AsyncIterator[bytes],
+        content_type: str,
+        length: int | None,
+        send: Send,
+    ) -> None:
+        """Send a body that comes in pieces from our own store. One piece is always held back, so that the record is written
+        before the last byte goes out. Raises BrokenOff when the pieces end in an error."""
+        held = await anext(pieces, b"")
+        exchange.status = OK
+        headers = self._headers(exchange, [(b"content-type", content_type.encode())])
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        try:
+            async for piece in pieces:
+                exchange.response_bytes += len(held)
+                await send({"type": "http.response.body", "body": held, "more_body": True})
+                held = piece
+        except FoundryError as error:
+            exchange.fail(error)
+            raise BrokenOff from error
+        exchange.response_bytes += len(held)
+        exchange.outcome = "completed"
+        self.settle(exchange)
+        await send({"type": "http.response.body", "body": held})
+
     async def stream(self, ask: Ask, live: Live, send: Send, resume: Resume) -> None:
         """Pass a stream on as it comes; `live` belongs to this call. The head goes out with the first events, what came with
         the end marker goes out with ours. A stream that breaks off is resumed where the route says so, else it ends with an
@@ -155,6 +195,8 @@ class Delivery:
         """Who answered and how it came to that, besides the request id."""
         if self._sends_request_id:
             headers.append((b"x-request-id", exchange.request_id.encode()))
+        if exchange.cache:
+            headers.append((b"x-foundry-cache", exchange.cache.encode()))
         if exchange.policy:
             headers.append(_POLICIES[exchange.policy])
         attempts = exchange.attempts

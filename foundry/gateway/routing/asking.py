@@ -119,7 +119,7 @@ class Live:
         if counts is not None:
             self.attempt.count(counts, "reported" if meter.ended and meter.error is None else "partial")
         elif meter.started:
-            self.attempt.count(estimate(exchange.request_bytes, meter.estimated_output_tokens()), "estimated")
+            self.attempt.count(estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
     def close(self) -> None:
         """Let go of the connection and of the place at the target."""
@@ -251,9 +251,13 @@ def count_answer(exchange: Exchange, attempt: Attempt, answer: Answer) -> None:
     if answer.counts is not None:
         attempt.count(answer.counts, "reported")
     else:
-        attempt.count(estimate(exchange.request_bytes, answer.estimated_output_tokens), "estimated")
+        attempt.count(estimate(exchange, answer.estimated_output_tokens), "estimated")
 
 
-def estimate(request_bytes: int, output_tokens: int) -> UsageCounts:
+def estimate(exchange: Exchange, output_tokens: int) -> UsageCounts:
     """Of a target that tells nothing."""
-    return UsageCounts(input_tokens=-(-request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens)
+    if exchange.estimated is not None:
+        return exchange.estimated
+    return UsageCounts(
+        input_tokens=-(-exchange.request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens
+    )

@@ -36,7 +36,7 @@ async def hedged(exchange: Exchange, first: Begin, after_s: float, second: Secon
     live = winner.result()
     for attempt in exchange.attempts:
         if attempt is not live.attempt and attempt.outcome == "aborted" and attempt.usage_source == "none":
-            attempt.count(estimate(exchange.request_bytes, 0), "estimated")
+            attempt.count(estimate(exchange, 0), "estimated")
     exchange.answered_by(live.attempt)
     return live
 
