@@ -195,10 +195,10 @@ class Delivery:
         """Who answered and how it came to that, besides the request id."""
         if self._sends_request_id:
             headers.append((b"x-request-id", exchange.request_id.encode()))
-        if exchange.cache:
-            headers.append((b"x-foundry-cache", exchange.cache.encode()))
         if exchange.policy:
             headers.append(_POLICIES[exchange.policy])
+        if exchange.cache:
+            headers.append((b"x-foundry-cache", exchange.cache.encode()))
         attempts = exchange.attempts
         if attempts:
             headers.append((b"x-foundry-target", attempts[-1].upstream.target_id.encode()))

@@ -51,9 +51,9 @@ class Lifecycle:
     ) -> None:
         self._snapshots = snapshots
         self._routing = routing
+        self._cache = cache
         self._intake = intake
         self._delivery = delivery
-        self._cache = cache
         self._pepper = pepper
 
     async def infer(

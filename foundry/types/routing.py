@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Policy = Literal["priority", "weighted", "least_loaded", "lowest_ttft", "cheapest", "prefix"]
 """priority: in order. weighted: at random by weight. least_loaded: fewest in flight and queued per unit of weight.
@@ -13,8 +13,10 @@ consistent hash of the request's beginning, so that equal prefixes meet warm cac
 that is healthy and has room serves, the others are its fallbacks."""
 
 
-class RoutingModel(BaseModel, frozen=True, extra="forbid"):
+class RoutingModel(BaseModel):
     """Base: frozen (and so hashable), and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Retries(RoutingModel):

@@ -255,7 +255,7 @@ def count_answer(exchange: Exchange, attempt: Attempt, answer: Answer) -> None:
 
 
 def estimate(exchange: Exchange, output_tokens: int) -> UsageCounts:
-    """Of a target that tells nothing."""
+    """Of a target that tells nothing: what the codec worked out beforehand, where it could, else by bytes."""
     if exchange.estimated is not None:
         return exchange.estimated
     return UsageCounts(

@@ -30,9 +30,9 @@ async def hedged(exchange: Exchange, first: Begin, after_s: float, second: Secon
         if not tasks[0].done() and (also := second()) is not None:
             tasks.append(asyncio.create_task(also()))
         winner = await _first_success(tasks)
+        live = winner.result()
     finally:
         await _stop(exchange, tasks, winner)
-    live = winner.result()
     for attempt in exchange.attempts:
         if attempt is not live.attempt and attempt.outcome == "aborted" and attempt.usage_source == "none":
             attempt.count(estimate(exchange, 0), "estimated")
