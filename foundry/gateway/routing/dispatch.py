@@ -62,9 +62,13 @@ class Dispatcher:
         live.close()
         try:
             tries.failed(live.lease.candidate, error, self._board.clock())
-            following = await self._run(ask, tries)
-        except FoundryError:
+            async with asyncio.timeout_at(ask.deadline):
+                following = await self._run(ask, tries)
+        except (FoundryError, TimeoutError):
             return None  # the caller is told the first error: the second would only confuse
+        if following.answer is not None:
+            following.close()
+            return None  # it was asked for a stream and answered whole
         following.said = said
         return following
 
