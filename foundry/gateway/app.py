@@ -75,7 +75,11 @@ class Gateway:
         self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
         """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
         inner = Inner()
+        self._in_flight = 0
         self._cache = answer_cache(gateway, self._delivery, inner)
+        self._state = State(
+            settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
+        )
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
@@ -83,12 +87,11 @@ class Gateway:
             delivery=self._delivery,
             routing=self.routing,
             cache=self._cache,
+            responses=self._state.responses_entry,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
         inner.bind(self._lifecycle)
-        self._in_flight = 0
-        self._state = State(settings, inner, busy=lambda: self._in_flight > gateway.batch_yield_above)
-        self.surface = Surface(endpoints(self._state.files, self._state.batches))
+        self.surface = Surface(endpoints(self._state))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
@@ -113,6 +116,7 @@ class Gateway:
         self._running.push_async_callback(self.shipper.stop)
         self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
         self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
+        self._running.push_async_callback(self._state.background.aclose)
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the

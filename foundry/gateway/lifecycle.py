@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from foundry.codecs.base import Call, Codec
+from foundry.codecs.responses_codec import RESPONSES
 from foundry.errors import (
     AuthenticationFailed,
     FoundryError,
@@ -32,6 +33,7 @@ from foundry.gateway.routing.asking import Ask
 from foundry.gateway.routing.waiting import Wait, wait_of
 from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
+from foundry.gateway.stateful.responses.entry import ResponsesEntry
 
 log = structlog.get_logger()
 
@@ -47,6 +49,7 @@ class Lifecycle:
         delivery: Delivery,
         routing: Routing,
         cache: AnswerCache,
+        responses: ResponsesEntry,
         pepper: bytes,
     ) -> None:
         self._snapshots = snapshots
@@ -54,6 +57,7 @@ class Lifecycle:
         self._cache = cache
         self._intake = intake
         self._delivery = delivery
+        self._responses = responses
         self._pepper = pepper
 
     async def infer(
@@ -111,6 +115,25 @@ class Lifecycle:
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
+        if codec is RESPONSES:
+
+            async def onwards(call: Call, send: Send) -> None:
+                await self._through(index, codec, exchange, call, route, headers, send)
+
+            await self._responses.serve(exchange, call, send, onwards)
+        else:
+            await self._through(index, codec, exchange, call, route, headers, send)
+
+    async def _through(
+        self,
+        index: Index,
+        codec: Codec,
+        exchange: Exchange,
+        call: Call,
+        route: Route,
+        headers: dict[bytes, bytes],
+        send: Send,
+    ) -> None:
         forward = partial(self._forward, index, wait_of(headers))
         if route.cache is not None:
             await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, forward)

@@ -24,6 +24,7 @@ from foundry.gateway.routing.targets import Lease
 from foundry.gateway.routing.tries import Tries
 from foundry.gateway.routing.waiting import Wait
 from foundry.gateway.transport import Patience, Transport
+from foundry.gateway.upstream import Way
 from foundry.types.usage import UsageCounts
 
 _OK = 200
@@ -140,15 +141,17 @@ class Asker:
         live = None
         try:
             upstream, rest = lease.candidate.upstream, ask.continuation
-            leg = upstream.leg(ask.codec)
+            way = upstream.way(ask.codec)
             call = ask.call if rest is None else rest.call(ask.call, upstream)
-            request = leg.request(call, upstream.facts)
+            request = way.leg.request(call, upstream.facts)
             live = Live(ask.exchange.begin(upstream, hedged=hedged), lease)
+            if upstream.provider:
+                await upstream.refresh()
             if patience.first_byte_s is None:
-                await self._open(ask, live, leg, request, patience)
-                await self._read(ask, live, leg, patience)
+                await self._open(ask, live, way, request, patience)
+                await self._read(ask, live, way.leg, patience)
             else:
-                await self._in_time(ask, live, leg, request, patience)
+                await self._in_time(ask, live, way, request, patience)
             return live  # noqa: TRY300  `finally` asks whether it has begun
         except FoundryError as error:
             if live is not None:
@@ -163,34 +166,34 @@ class Asker:
                     live.response.close()
 
     async def _in_time(
-        self, ask: Ask, live: Live, leg: Leg, request: UpstreamRequest, patience: Patience
+        self, ask: Ask, live: Live, way: Way, request: UpstreamRequest, patience: Patience
     ) -> None:
         """The same with a bound of its own on the first byte."""
         limit = patience.first_byte_s
         try:
             async with asyncio.timeout(limit) as bound:
-                response = await self._open(ask, live, leg, request, patience)
-                if not (ask.call.stream and leg.streams(response.content_type)):
+                response = await self._open(ask, live, way, request, patience)
+                if not (ask.call.stream and way.leg.streams(response.content_type)):
                     bound.reschedule(None)  # the head of a whole answer is its first byte
-                await self._read(ask, live, leg, patience)
+                await self._read(ask, live, way.leg, patience)
         except TimeoutError as error:
             raise UpstreamTimeout(
                 f"{live.attempt.upstream.target_id} did not begin to answer within {limit:g} s"
             ) from error
 
     async def _open(
-        self, ask: Ask, live: Live, leg: Leg, request: UpstreamRequest, patience: Patience
+        self, ask: Ask, live: Live, way: Way, request: UpstreamRequest, patience: Patience
     ) -> aiohttp.ClientResponse:
         """Up to the head of an answer. Raises UpstreamRefused when it is an error."""
         attempt = live.attempt
         upstream = attempt.upstream
-        headers = upstream.headers(request, ask.exchange.request_id)
-        url = upstream.url(request.path)
+        url = upstream.url(way.wire, request.path)
+        headers = upstream.headers(way, url, request, ask.exchange.request_id)
         response = live.response = await self._transport.open(url, headers, request.body, patience)
         attempt.status = response.status
         attempt.first_byte_ns = time.perf_counter_ns()
         if response.status != _OK:
-            told = leg.told(await self._transport.read(response))
+            told = way.leg.told(await self._transport.read(response))
             raise refusal_from(response.status, response.headers, told, upstream.target_id)
         attempt.answered = True
         return response

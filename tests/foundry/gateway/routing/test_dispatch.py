@@ -398,3 +398,26 @@ async def test_the_request_path_never_blocks_the_loop(routed: Make, request: pyt
         upstream.script, upstream.retry_after = ["status-500"], ""
     request.getfixturevalue("no_blocking")  # only from here on: making a gateway reads files
     assert (await made.chat(stream=True)).status_code == 200
+
+
+async def test_many_at_once_over_caps_failures_and_callers_that_leave_leak_nothing(routed: Make) -> None:
+    def routes(urls: list[str]) -> list[Any]:
+        capped = [target(name, url, max_concurrency=2) for name, url in zip("ab", urls, strict=True)]
+        return [
+            route("r", *capped, routing={**FAST, "policy": "least_loaded", "health": {"min_requests": 1000}})
+        ]
+
+    made = await routed(routes)
+    for upstream in made.upstreams:
+        upstream.script = ["die-before", "ok", "status-500", "ok", "die-before"] * 2
+    asked = [asyncio.create_task(made.chat(stream=n % 2 == 0)) for n in range(40)]
+    await until(lambda: sum(made.asked()) >= 8)
+    for task in asked[30:]:
+        task.cancel()
+    answers = await asyncio.gather(*asked[:30])
+    assert [answer.status_code for answer in answers] == [200] * 30
+    await asyncio.gather(*asked, return_exceptions=True)
+    states = made.gateway.routing.board.targets.values()
+    await until(
+        lambda: all((state.in_flight, state.waiting, len(state.rooms)) == (0, 0, 0) for state in states)
+    )
