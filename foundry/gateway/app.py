@@ -8,7 +8,6 @@ unknown paths included. `/healthz` alone is open. What it does not know: which s
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -72,8 +71,9 @@ class Gateway:
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
-            clock=time.monotonic,
         )
+        self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
+        """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
         inner = Inner()
         self._in_flight = 0
         self._cache = answer_cache(gateway, self._delivery, inner)
@@ -81,8 +81,6 @@ class Gateway:
             settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
         )
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
-        self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
-        """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             intake=intake,
@@ -104,8 +102,8 @@ class Gateway:
         control, gateway = self._settings.control, self._settings.gateway
         url = f"{control.url}/v1/snapshots/{gateway.cluster}"
         self._running.push_async_callback(self._transport.aclose)
-        self._running.push_async_callback(self._cache.aclose)
         self._running.push_async_callback(self.routing.aclose)
+        self._running.push_async_callback(self._cache.aclose)
         puller = pull(
             self.snapshots,
             self._transport.session,

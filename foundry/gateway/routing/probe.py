@@ -39,6 +39,11 @@ class Prober:
         self._tasks[target_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(target_id, None))
 
+    @property
+    def watched(self) -> frozenset[str]:
+        """Ids of the targets that are being probed."""
+        return frozenset(self._tasks)
+
     async def aclose(self) -> None:
         """Stop every probe."""
         tasks = list(self._tasks.values())

@@ -213,7 +213,7 @@ async def test_a_target_that_is_busy_is_asked_again(rig: MakeRig) -> None:
     made = await rig(**FAST)
     made.upstream.fail_first = 3
     async with client_of(made) as client:
-        batch = await submit(client, [line(f"c{i}") for i in range(3)])
+        batch = await submit(client, [line(f"c{i}", "once") for i in range(3)])
         done = await until(client, batch.id, "completed")
     assert done.request_counts is not None
     assert done.request_counts.completed == 3
