@@ -18,8 +18,10 @@ from foundry.codecs import CODECS
 from foundry.codecs.base import Answer
 from foundry.codecs.openai_errors import error_body
 from foundry.errors import FoundryError, MethodNotAllowed, NotFound, SpoolFull
+from foundry.gateway.blocks import Countries, Networks
 from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.guardrails.workers import Workers
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
 from foundry.gateway.models import get_model, list_models
@@ -50,11 +52,14 @@ class Gateway:
         self._transport = Transport(
             connect_timeout_s=gateway.connect_timeout_s, read_timeout_s=gateway.read_timeout_s
         )
+        self._workers = Workers(gateway.guard_workers)
         self.snapshots = SnapshotStore(
             settings.home / "snapshots" / f"{gateway.cluster}.json",
             cluster=gateway.cluster,
             public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
             engine_token=settings.secret("engine.token"),
+            workers=self._workers,
+            countries=Countries(gateway.country_database) if gateway.country_database else None,
         )
         spool_dir = settings.home / "spool" / gateway_id
         self.spool = Spool(
@@ -76,6 +81,7 @@ class Gateway:
             intake=Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s),
             delivery=self._delivery,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
+            trusted_proxies=Networks(gateway.trusted_proxies),
         )
         self._running = AsyncExitStack()
 
@@ -101,6 +107,7 @@ class Gateway:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
         next replica."""
         await self._running.aclose()
+        await asyncio.to_thread(self._workers.close)
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:
@@ -146,6 +153,7 @@ class Gateway:
         """The models list, one model, or a path that does not exist."""
         delivery, path = self._delivery, str(scope["path"])
         try:
+            self._lifecycle.admit(scope, headers)
             if path != _MODELS and not path.startswith(_MODELS + "/"):
                 raise NotFound(
                     f"there is nothing at {path}: this is an OpenAI-compatible endpoint, its root is /v1"

@@ -14,6 +14,7 @@ import aiohttp
 from foundry.codecs.base import BYTES_PER_TOKEN, JSON, Answer, Codec, Meter
 from foundry.errors import FoundryError, SpoolFull, UpstreamBroke
 from foundry.gateway.exchange import Attempt, Exchange
+from foundry.gateway.guardrails.streams import UNGUARDED
 from foundry.gateway.transport import Transport
 from foundry.types.usage import UsageCounts, UsageRecord
 
@@ -60,7 +61,9 @@ class Delivery:
             self._sink.append(exchange.record(cluster=self._cluster, gateway=self._gateway))
 
     async def answer(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        """Send a whole answer, after settling."""
+        """Send a whole answer, after its guards looked at it and after settling."""
+        if exchange.guard is not None:
+            answer = await exchange.guard.check_output(answer)
         body = answer.body
         exchange.status, exchange.response_bytes, exchange.outcome = OK, len(body), "completed"
         self.settle(exchange)
@@ -93,9 +96,10 @@ class Delivery:
         like one that never answered, with a status of its own. What came with the end marker goes out with ours."""
         start = self._stream_start(codec, exchange, response)
         last, begun = b"", False
+        guard = exchange.guard.stream() if exchange.guard is not None else UNGUARDED
         try:
             async for data in self._transport.stream(response):
-                out = _feed(meter, data, exchange)
+                out = await guard.feed(_feed(meter, data, exchange))
                 if meter.ended and meter.error is None:
                     last = out
                     break
@@ -105,8 +109,9 @@ class Delivery:
                         await send(start)
                     await send({"type": "http.response.body", "body": out, "more_body": True})
             else:
-                last = meter.close()
+                last = await guard.feed(meter.close())
             _require_whole(meter)
+            last += await guard.finish()
             last += meter.tail()
             attempt.outcome = exchange.outcome = "completed"
         except FoundryError as error:
@@ -142,6 +147,8 @@ class Delivery:
         attempt = exchange.attempt
         if attempt is not None:
             headers.append((b"x-foundry-target", attempt.upstream.target_id.encode()))
+        if exchange.decisions is not None and (decided := exchange.decisions.header()):
+            headers.append((b"x-foundry-guardrails", decided.encode()))
         return headers
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from foundry.errors import FoundryError, PriceUnknown
+from foundry.gateway.guardrails.decisions import Decisions
 from foundry.gateway.upstream import Upstream
 from foundry.pricing.cost import cost_usd_of
 from foundry.telemetry import new_id
 from foundry.types.snapshot import KeyEntry
 from foundry.types.usage import AttemptRecord, Outcome, PriceStatus, UsageCounts, UsageRecord, UsageSource
+
+if TYPE_CHECKING:
+    from foundry.gateway.guardrails.compiled import Guarding
 
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
@@ -92,7 +97,7 @@ class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "attempts", "batch_id", "cache", "cost_usd", "error_code", "first_token_ns", "guardrails", "key",
+        "_received_ns", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code", "first_token_ns", "guard", "key",
         "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
         "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
@@ -103,8 +108,10 @@ class Exchange:
         self.request_id = request_id or new_id("req")
         self.protocol = protocol
         self.key: KeyEntry | None = None
-        self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
+        self.route = self.user = self.policy = self.cache = self.batch_id = ""
         self.attempts: list[Attempt] = []
+        self.decisions: Decisions | None = None
+        self.guard: Guarding | None = None  # None: nothing is guarded
         self.streamed = self.settled = self.shadow = False
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
@@ -195,7 +202,7 @@ class Exchange:
             attempts=self._attempts_json(),
             shadow=self.shadow,
             cache=self.cache,
-            guardrails=self.guardrails,
+            guardrails=self.decisions.json() if self.decisions is not None else "",
             batch_id=self.batch_id,
         )
 

@@ -21,8 +21,12 @@ from foundry.errors import (
     ModelNotFound,
     PermissionDenied,
 )
+from foundry.gateway.blocks import Caller, Networks, caller_of
 from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send, count_answer
 from foundry.gateway.exchange import CallerGone, Exchange
+from foundry.gateway.guardrails.asking import RouteAsker
+from foundry.gateway.guardrails.base import AskRoute
+from foundry.gateway.guardrails.compiled import Guarding
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
 from foundry.gateway.refusals import refusal_from
@@ -44,7 +48,9 @@ class Lifecycle:
         intake: Intake,
         delivery: Delivery,
         pepper: bytes,
+        trusted_proxies: Networks,
     ) -> None:
+        self._trusted_proxies = trusted_proxies
         self._snapshots = snapshots
         self._transport = transport
         self._intake = intake
@@ -91,6 +97,7 @@ class Lifecycle:
         receive: Receive,
         send: Send,
     ) -> None:
+        caller = self.admit(scope, headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['path']} answers POST, not {scope['method']}")
         index = self.authorise(exchange, headers)
@@ -99,7 +106,31 @@ class Lifecycle:
         call = codec.parse(body, headers.get(b"content-type", b"").decode("latin-1"))
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         route = self._resolve(index, exchange, codec, call)
+        if caller is not None:
+            index.blocks.check_route(call.model, caller)
+        call = await self._guard(index, exchange, call, route)
         await self._forward(codec, exchange, call, route, send)
+
+    def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
+        """Who calls, where a blocking rule wants to know. Raises CallerBlocked, before anything is done."""
+        blocks = self._snapshots.blocks
+        if blocks is None or blocks.empty:
+            return None
+        caller = caller_of(scope, headers, self._trusted_proxies)
+        blocks.check(caller)
+        return caller
+
+    async def _guard(self, index: Index, exchange: Exchange, call: Call, route: Route) -> Call:
+        """What of the request may go on. Raises GuardrailBlocked, GuardrailUnavailable."""
+        plan = index.guards.plan(route.entry.guardrails, exchange.key.guardrails if exchange.key else ())
+        if plan is None:
+            return call
+
+        def asking(exchange: Exchange) -> AskRoute:
+            return RouteAsker(index, self._transport, self._delivery, exchange)
+
+        exchange.guard = Guarding(plan, exchange, asking)
+        return await exchange.guard.check_input(call)
 
     def authorise(self, exchange: Exchange, headers: dict[bytes, bytes]) -> Index:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or
