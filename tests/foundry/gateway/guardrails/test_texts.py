@@ -157,15 +157,14 @@ def test_token_ids_are_refused_because_no_guard_can_read_them() -> None:
             texts.of_call(_call({"prompt": prompt}))
 
 
-@pytest.mark.parametrize("depth", [900, 940, 960, 980, 1000, 5000])
+@pytest.mark.parametrize("depth", [400, 1000, 5000])
 def test_a_body_of_any_depth_is_read_or_the_callers_fault(depth: int) -> None:
-    try:
-        found = texts.of_call(_call(b'{"messages":' + b"[" * depth + b'"x"' + b"]" * depth + b"}"))
-    except MalformedBody as error:
-        assert "nested too deeply" in error.message
-        assert depth >= 940
-    else:
-        assert [one.text for one in found] == ["x"]
+    body = b'{"messages":' + b"[" * depth + b'"x"' + b"]" * depth + b"}"
+    if depth < 1000:
+        assert [one.text for one in texts.of_call(_call(body))] == ["x"]
+        return
+    with pytest.raises(MalformedBody, match="nested too deeply"):
+        texts.of_call(_call(body))
 
 
 def test_a_whole_answer_is_read_and_written_and_loses_its_log_probabilities() -> None:
