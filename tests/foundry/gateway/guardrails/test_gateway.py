@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import JsonValue
 
 from foundry.types.guardrails import GuardEntry
 from tests.foundry.gateway.guardrails.conftest import MakeRig, Rig
@@ -168,7 +169,7 @@ async def test_a_stream_that_is_blocked_ends_with_an_error_and_is_billed_for_wha
 
 
 async def test_output_must_follow_a_schema(guarded: MakeRig) -> None:
-    schema = {"type": "object", "required": ["city"]}
+    schema: dict[str, JsonValue] = {"type": "object", "required": ["city"]}
     rig = await guarded(
         shape=[GuardEntry(kind="json_schema", stages=("output",), options={"json_schema": schema})]
     )
@@ -189,7 +190,7 @@ async def test_output_must_follow_a_schema(guarded: MakeRig) -> None:
 async def test_a_model_is_asked_on_the_callers_key_with_a_record_of_its_own(
     guarded: MakeRig, route: str, label: str, protocol: str
 ) -> None:
-    options = {"route": route, "safe_labels": ["SAFE"]}
+    options: dict[str, JsonValue] = {"route": route, "safe_labels": ["SAFE"]}
     rig = await guarded(checked=[GuardEntry(kind="moderation", options=options)])
     assert (await rig.chat("open", "be nice", key="checked")).status_code == 200
     response = await rig.chat("open", "something vile", key="checked")
