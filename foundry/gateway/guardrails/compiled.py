@@ -24,6 +24,8 @@ from foundry.types.guardrails import GuardEntry, GuardrailProfile, Stage
 
 log = structlog.get_logger()
 
+_LOOKS = 8
+"""Cheap guards look at a stream this often per window, so text goes out in small steps; others look once per window."""
 Asking = Callable[[Exchange], AskRoute]
 """Makes the asker of one request: its cost goes on that request's key."""
 
@@ -83,7 +85,8 @@ class Plan:
         self.streamed = tuple(check for check in self.output if "stream" in check.entry.stages)
         self.whole = tuple(check for check in self.output if "stream" not in check.entry.stages)
         self.window_chars = window_chars
-        self.stride_chars = 0 if all(check.inline for check in self.streamed) else window_chars
+        cheap = all(check.inline for check in self.streamed)
+        self.stride_chars = window_chars // _LOOKS if cheap else window_chars
 
 
 class Guarding:

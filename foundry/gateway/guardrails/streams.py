@@ -111,6 +111,7 @@ class StreamGuard:
         self._stride = stride_chars
         self._queue: deque[Event] = deque()
         self._held: dict[Channel, _Held] = {}
+        self._tells_whole = False
 
     async def feed(self, data: bytes) -> bytes:
         """Whole events from the meter to what may go out now. Raises GuardrailBlocked, GuardrailUnavailable."""
@@ -131,8 +132,13 @@ class StreamGuard:
 
     def _take(self, event: Event) -> None:
         self._queue.append(event)
+        if event.whole:
+            self._tells_whole = True
         for piece in event.pieces:
-            self._held.setdefault(piece.channel, _Held()).add(piece)
+            held = self._held.get(piece.channel)
+            if held is None:
+                held = self._held[piece.channel] = _Held()
+            held.add(piece)
         if event.closes or event.closes_all_of is not None:
             for channel, held in self._held.items():
                 if channel in event.closes or channel[1] == event.closes_all_of:
@@ -142,9 +148,11 @@ class StreamGuard:
         due = [channel for channel, held in self._held.items() if self._due(held)]
         if due:
             await self._look(due)
-        for event in self._queue:
-            if event.whole:
-                await self._judge_whole(event)
+        if self._tells_whole:
+            self._tells_whole = False
+            for event in self._queue:
+                if event.whole:
+                    await self._judge_whole(event)
         out: list[bytes] = []
         while self._queue and self._may_go(self._queue[0]):
             out.append(self._let_out(self._queue.popleft()))
@@ -200,8 +208,11 @@ class StreamGuard:
             event.rewrite(changed)
 
     def _may_go(self, event: Event) -> bool:
+        pieces = event.pieces
+        if len(pieces) < 2:
+            return not pieces or len(pieces[0].text) <= self._held[pieces[0].channel].free
         needs: dict[Channel, int] = {}
-        for piece in event.pieces:
+        for piece in pieces:
             needs[piece.channel] = needs.get(piece.channel, 0) + len(piece.text)
         return all(size <= self._held[channel].free for channel, size in needs.items())
 
