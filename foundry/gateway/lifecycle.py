@@ -1,4 +1,4 @@
-"""The one request lifecycle: authorise -> resolve -> route -> stream -> settle, once for all protocols.
+"""The one request lifecycle: blocks -> authorise -> resolve -> guard -> cache -> route -> stream -> settle, once for all protocols.
 
 Every request ends in exactly one usage record, spooled before the last byte of its answer goes out:
 answered, refused, failed or abandoned. A caller that goes away cancels the task (Serve does that); the
@@ -22,11 +22,13 @@ from foundry.errors import (
     PermissionDenied,
 )
 from foundry.gateway.blocks import Caller, Networks, caller_of
+from foundry.gateway.cache.answers import AnswerCache
 from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send, count_answer
 from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.guardrails.asking import RouteAsker
 from foundry.gateway.guardrails.base import AskRoute
 from foundry.gateway.guardrails.compiled import Guarding
+from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
 from foundry.gateway.refusals import refusal_from
@@ -47,14 +49,18 @@ class Lifecycle:
         transport: Transport,
         intake: Intake,
         delivery: Delivery,
+        cache: AnswerCache,
         pepper: bytes,
         trusted_proxies: Networks,
+        inner: Inner,
     ) -> None:
+        self._inner = inner
         self._trusted_proxies = trusted_proxies
         self._snapshots = snapshots
         self._transport = transport
         self._intake = intake
         self._delivery = delivery
+        self._cache = cache
         self._pepper = pepper
 
     async def infer(
@@ -97,7 +103,7 @@ class Lifecycle:
         receive: Receive,
         send: Send,
     ) -> None:
-        caller = self.admit(scope, headers)
+        caller = self.admit(exchange, scope, headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['path']} answers POST, not {scope['method']}")
         index = self.authorise(exchange, headers)
@@ -105,16 +111,20 @@ class Lifecycle:
         exchange.request_bytes = len(body)
         call = codec.parse(body, headers.get(b"content-type", b"").decode("latin-1"))
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
+        exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
         if caller is not None:
             index.blocks.check_route(call.model, caller)
         call = await self._guard(index, exchange, call, route)
-        await self._forward(codec, exchange, call, route, send)
+        if route.cache is not None:
+            await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, self._forward)
+        else:
+            await self._forward(codec, exchange, call, route, send)
 
-    def admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
+    def admit(self, exchange: Exchange, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
         """Who calls, where a blocking rule wants to know. Raises CallerBlocked, before anything is done."""
         blocks = self._snapshots.blocks
-        if blocks is None or blocks.empty:
+        if blocks is None or blocks.empty or exchange.acting_for:
             return None
         caller = caller_of(scope, headers, self._trusted_proxies)
         blocks.check(caller)
@@ -123,11 +133,11 @@ class Lifecycle:
     async def _guard(self, index: Index, exchange: Exchange, call: Call, route: Route) -> Call:
         """What of the request may go on. Raises GuardrailBlocked, GuardrailUnavailable."""
         plan = index.guards.plan(route.entry.guardrails, exchange.key.guardrails if exchange.key else ())
-        if plan is None:
+        if plan is None or exchange.for_guard:
             return call
 
         def asking(exchange: Exchange) -> AskRoute:
-            return RouteAsker(index, self._transport, self._delivery, exchange)
+            return RouteAsker(index, self._inner, exchange)
 
         exchange.guard = Guarding(plan, exchange, asking)
         return await exchange.guard.check_input(call)
@@ -136,10 +146,7 @@ class Lifecycle:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or
         SnapshotMissing."""
         index = self._snapshots.current()
-        token = _credential(headers)
-        if not token:
-            raise AuthenticationFailed("no API key: send 'Authorization: Bearer fk-...'")
-        entry = index.keys.get(hash_key(self._pepper, token.decode("latin-1")))
+        entry = index.keys.get(exchange.acting_for or self._hashed(headers))
         if entry is None:
             raise AuthenticationFailed(
                 "this API key is not known here: it may be mistyped, revoked or from another instance"
@@ -152,9 +159,19 @@ class Lifecycle:
             raise PermissionDenied("this API key may not call models: it lacks the scope 'inference'")
         return index
 
+    def _hashed(self, headers: dict[bytes, bytes]) -> str:
+        token = _credential(headers)
+        if not token:
+            raise AuthenticationFailed("no API key: send 'Authorization: Bearer fk-...'")
+        return hash_key(self._pepper, token.decode("latin-1"))
+
     def _resolve(self, index: Index, exchange: Exchange, codec: Codec, call: Call) -> Route:
         route = index.routes.get(call.model)
-        if route is None or exchange.key is None or not route.visible_to(exchange.key):
+        if (
+            route is None
+            or exchange.key is None
+            or not (exchange.for_guard or route.visible_to(exchange.key))
+        ):
             raise ModelNotFound(
                 f"the model '{call.model}' does not exist or your key may not use it: see GET /v1/models",
                 param="model",
