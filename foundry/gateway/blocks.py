@@ -162,8 +162,8 @@ def caller_of(
     client = scope.get("client")
     address = _parsed(client[0]) if client else None
     if address is not None and address in trusted:
-        hops = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
-        for hop in reversed(hops):
+        lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        for hop in reversed(b",".join(lines).decode("latin-1").split(",")):
             before = _parsed(hop.strip()) if hop.strip() else None
             if before is None:
                 break

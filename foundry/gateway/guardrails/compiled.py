@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from foundry.codecs.base import Answer, Call
-from foundry.errors import ConfigurationError
+from foundry.errors import ConfigurationError, GuardrailBlocked
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.guardrails import texts
 from foundry.gateway.guardrails.base import AskRoute, Place, Said
@@ -106,6 +106,10 @@ class Guarding:
             return call
         said = texts.of_call(call)
         cuts = await self._run(self._plan.input, said, "input")
+        if cuts and call.body:  # multipart: it goes on as it came
+            raise GuardrailBlocked(
+                "a guardrail would have to redact this request, which a multipart body does not allow"
+            )
         return texts.into_call(call, _changed(said, cuts)) if cuts else call
 
     async def check_output(self, answer: Answer) -> Answer:

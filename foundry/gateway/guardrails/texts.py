@@ -19,6 +19,7 @@ from foundry.gateway.guardrails.base import Place, Role, Said
 _SAID_IN: dict[str, Role] = {
     "messages": "user", "system": "system", "prompt": "user", "suffix": "user", "input": "user", "instructions": "system",
     "query": "user", "queries": "user", "documents": "user", "text_1": "user", "text_2": "user", "items": "user",
+    "data_1": "user", "data_2": "user", "prediction": "user", "chat_template": "system", "chat_template_kwargs": "system",
     "tools": "tool_definition", "functions": "tool_definition",
 }  # fmt: skip
 """Members of a request that reach a model, over all protocols, and who says what no closer name stands at."""

@@ -66,9 +66,7 @@ def _answer(guards: dict[tuple[str, str], Guard], question: Question) -> Reply:
         return Reply(guard.inspect(question.texts) if question.texts else [])
     except FoundryError as error:
         return Reply([], error.message)
-    except (
-        Exception
-    ) as error:  # the process edge: a library's failure is the profile's to judge, and never ends the worker
+    except Exception as error:  # the process edge: the profile says what follows
         log.exception("guard_failed_in_worker", kind=question.kind)
         return Reply([], f"{type(error).__name__} in guard '{question.kind}'")
 

@@ -130,6 +130,8 @@ def test_a_country_database_that_is_none_is_named(tmp_path: Path) -> None:
         ("127.0.0.1", "10.9.9.9, 198.51.100.1", "198.51.100.1"),  # the caller wrote the first one itself
         ("127.0.0.1", "198.51.100.1, 127.0.0.1", "198.51.100.1"),
         ("127.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+        ("127.0.0.1", "10.9.9.9\n198.51.100.1", "198.51.100.1"),  # the caller's line, and HAProxy's behind it
+        ("127.0.0.1", "198.51.100.1\n127.0.0.1", "198.51.100.1"),
         ("127.0.0.1", "[2001:db8::1]:4711", "2001:db8::1"),
         ("127.0.0.1", "nonsense", "127.0.0.1"),
         ("127.0.0.1", "", "127.0.0.1"),
@@ -137,8 +139,8 @@ def test_a_country_database_that_is_none_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_the_callers_address(peer: str, forwarded: str, address: str) -> None:
-    headers = {b"x-forwarded-for": forwarded.encode()} if forwarded else {}
-    assert caller_of({"client": (peer, 1)}, headers, LOOPBACK).address == ip_address(address)
+    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded.split("\n") if line]
+    assert caller_of({"client": (peer, 1), "headers": headers}, {}, LOOPBACK).address == ip_address(address)
 
 
 def test_a_caller_without_an_address_is_nobody() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ class Echo:
 
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
+    hold_at: int | None = None
+    """Streams wait here (characters) for `go`."""
+    go: asyncio.Event = field(default_factory=asyncio.Event)
     runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -84,6 +88,8 @@ class Echo:
             *({"content": p} for p in pieces),
         ]
         for number, delta in enumerate(deltas):
+            if self.hold_at is not None and number * PIECE >= self.hold_at:
+                await self.go.wait()
             running = {**usage, "completion_tokens": number, "total_tokens": 10 + number}
             await response.write(_event([{"index": 0, "delta": delta, "finish_reason": None}], running))
         await response.write(_event([{"index": 0, "delta": {}, "finish_reason": "stop"}], usage))

@@ -10,9 +10,15 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from pydantic import JsonValue
 
+from foundry.codecs.base import Call
+from foundry.errors import GuardrailBlocked
+from foundry.gateway.exchange import Exchange
+from foundry.gateway.guardrails.base import AskRoute
+from foundry.gateway.guardrails.compiled import Guarding
 from foundry.types.guardrails import GuardEntry
 from tests.foundry.gateway.guardrails.conftest import MakeRig, Rig
 
@@ -28,8 +34,12 @@ def _said(response: Any) -> str:
     return response.json()["choices"][0]["message"]["content"]
 
 
-def _streamed(response: Any) -> tuple[str, list[dict[str, Any]]]:
-    events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+def _streamed(response: httpx.Response) -> tuple[str, list[dict[str, Any]]]:
+    return _read(response.text)
+
+
+def _read(stream: str) -> tuple[str, list[dict[str, Any]]]:
+    events = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
     deltas = [c["delta"].get("content") or "" for e in events for c in e.get("choices", [])]
     return "".join(deltas), events
 
@@ -152,16 +162,27 @@ async def test_a_stream_that_is_blocked_ends_with_an_error_and_is_billed_for_wha
         _entry(ZEUS, stages=("stream",)) if kind == "regex" else GuardEntry(kind="pii", stages=("stream",))
     )
     rig = await guarded(block=[guard])
-    text = "harmless words " * 20 + "zeus 4111 1111 1111 1111 and more " * 20
-    response = await rig.chat("block", text, stream=True)
-    said, events = _streamed(response)
-    assert response.status_code == 200
+    harmless = "harmless words " * 20
+    text = harmless + "zeus 4111 1111 1111 1111 and more " * 20
+    rig.echo.hold_at, rig.echo.go = len(harmless), asyncio.Event()
+    body = {"model": "block", "messages": [{"role": "user", "content": text}], "stream": True}
+    headers, parts = {"authorization": f"Bearer {rig.keys['plain']}"}, list[bytes]()
+    async with (
+        httpx.AsyncClient(base_url=rig.url, headers=headers, timeout=90) as client,
+        client.stream("POST", "/v1/chat/completions", json=body) as response,
+    ):
+        assert response.status_code == 200
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            rig.echo.go.set()  # the rest comes when something has gone out
+    streamed = b"".join(parts).decode()
+    said, events = _read(streamed)
     assert text.startswith(said)
     assert said
     assert "zeus" not in said
     assert "4111" not in said
     assert events[-1]["error"]["code"] == "guardrail_blocked"
-    assert "[DONE]" not in response.text
+    assert "[DONE]" not in streamed
     record = rig.records()[-1]
     assert record["error_code"] == "guardrail_blocked"
     assert record["output_tokens"] >= len(said) // 7
@@ -256,6 +277,22 @@ async def test_token_ids_cannot_be_smuggled_past_a_guard(guarded: MakeRig) -> No
     assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
 
 
+async def test_what_would_have_to_be_redacted_in_a_form_is_blocked(guarded: MakeRig) -> None:
+    rig = await guarded(red=[_entry(ZEUS, action="redact")])
+    plan = rig.gateway.snapshots.current().guards.plan(("red",), ())
+    assert plan is not None
+
+    def asking(exchange: Exchange) -> AskRoute:
+        raise AssertionError(exchange)
+
+    guarding = Guarding(plan, Exchange("transcriptions", None), asking)
+    form = Call(model="red", stream=False, fields={"prompt": msgspec.Raw(b'"say zeus"')}, body=b"--x")
+    with pytest.raises(GuardrailBlocked, match="multipart"):
+        await guarding.check_input(form)
+    fine = msgspec.structs.replace(form, fields={"prompt": msgspec.Raw(b'"say it"')})
+    assert await guarding.check_input(fine) is fine
+
+
 def test_no_guards_library_is_imported_by_the_gateway() -> None:
     heavy = [
         "spacy",
@@ -266,7 +303,6 @@ def test_no_guards_library_is_imported_by_the_gateway() -> None:
         "phonenumbers",
         "pandas",
         "torch",
-        "numpy",
     ]
     code = (
         "import sys, foundry.gateway.app, foundry.gateway.guardrails.registry as r\n"

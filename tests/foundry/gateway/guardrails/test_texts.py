@@ -120,6 +120,11 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
             ],
             id="messages",
         ),
+        pytest.param(
+            {"messages": [], "prediction": {"type": "content", "content": "p"}, "chat_template": "t"},
+            [("user", "p"), ("system", "t")],
+            id="members that some servers put into the prompt",
+        ),
         pytest.param({"input": "one"}, [("user", "one")], id="embeddings"),
         pytest.param(
             {"query": "q", "documents": ["d", {"text": "e"}]},
