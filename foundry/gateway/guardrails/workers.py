@@ -128,13 +128,29 @@ class Workers:
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
+        self._loaded: set[tuple[str, str]] = set()
+        """Guards that answered before."""
 
     async def ask(
         self, kind: str, options_json: str, texts: Sequence[str], timeout_s: float
     ) -> list[Finding]:
-        """Ask a worker. Raises GuardrailUnavailable."""
-        question = Question(kind, options_json, list(texts))
-        return await self.run(lambda: self._worker().ask(question, timeout_s))
+        """Ask a worker. Waiting for one that is busy counts against `timeout_s`, loading does not. Raises GuardrailUnavailable."""
+        question, guard, began = (
+            Question(kind, options_json, list(texts)),
+            (kind, options_json),
+            time.monotonic(),
+        )
+        waits_for_load = guard not in self._loaded
+
+        def work() -> list[Finding]:
+            left_s = timeout_s if waits_for_load else timeout_s - (time.monotonic() - began)
+            if left_s <= 0:
+                raise GuardrailUnavailable(f"guard '{kind}': every worker was busy", retry_after_s=1.0)
+            found = self._worker().ask(question, left_s)
+            self._loaded.add(guard)
+            return found
+
+        return await self.run(work)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in one of the threads."""
