@@ -21,6 +21,7 @@ from foundry.metrics import segments
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.guardrails import BlockRule, GuardEntry, GuardrailProfile
 from foundry.types.money import Price
+from foundry.types.routing import Routing
 from foundry.types.snapshot import EngineTarget, ProviderTarget, RouteEntry
 from tests.support.asgi import serve_asgi
 from tests.support.instance import Home
@@ -187,6 +188,10 @@ def _routes(url: str, profiles: dict[str, list[GuardEntry]]) -> list[RouteEntry]
     return [
         route("open", Task.GENERATE, engine("open")),
         *(route(name, Task.GENERATE, engine(name), guardrails=(name,)) for name in profiles),
+        *(
+            route(f"before-{name}", Task.GENERATE, engine("open"), routing=Routing(fallbacks=(name,)))
+            for name in profiles
+        ),
         route("mod", Task.MODERATE, vendor),
         route("guard-model", Task.CLASSIFY, engine("guard-model")),
     ]

@@ -87,6 +87,8 @@ async def test_a_keys_profile_holds_on_every_route_and_only_for_that_key(guarded
     assert (await rig.chat("open", "zeus", key="zeus")).status_code == 400
     assert (await rig.chat("open", "zeus")).status_code == 200
     assert (await rig.chat("zeus", "zeus")).status_code == 400
+    assert (await rig.chat("before-zeus", "zeus")).status_code == 400  # its fallback might answer
+    assert (await rig.chat("before-zeus", "hera")).status_code == 200
 
 
 async def test_a_flag_lets_pass_and_says_so_and_a_score_below_the_threshold_says_nothing(
