@@ -52,6 +52,12 @@ class GatewaySettings(Group):
     ship_batch_rows: int = Field(default=1000, ge=1)
     snapshot_wait_s: float = Field(default=25.0, gt=0)
     """How long one long-poll for a newer snapshot stays open."""
+    guard_workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes for guards with large or slow libraries; none is started before a profile needs one."""
+    country_database: Path | None = None
+    """A MaxMind file (`.mmdb`), for blocking rules that name countries."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses and networks of proxies whose `x-forwarded-for` is believed."""
     object_store_url: str | None = None
     """Where files, batches and stored responses are kept: `s3://bucket/prefix`, `gs://...`, `az://...`, with the cloud's own chain of
     credentials. All replicas share it. None: the folder `objects` of FOUNDRY_HOME."""

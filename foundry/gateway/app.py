@@ -16,9 +16,11 @@ import structlog
 from foundry.codecs import CODECS
 from foundry.codecs.openai_errors import error_body
 from foundry.errors import SpoolFull
+from foundry.gateway.blocks import Countries, Networks
 from foundry.gateway.cache.assembly import answer_cache
 from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.guardrails.workers import Workers
 from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
@@ -52,11 +54,14 @@ class Gateway:
         self._transport = Transport(
             connect_timeout_s=gateway.connect_timeout_s, read_timeout_s=gateway.read_timeout_s
         )
+        self._workers = Workers(gateway.guard_workers)
         self.snapshots = SnapshotStore(
             settings.home / "snapshots" / f"{gateway.cluster}.json",
             cluster=gateway.cluster,
             public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
             engine_token=settings.secret("engine.token"),
+            workers=self._workers,
+            countries=Countries(gateway.country_database) if gateway.country_database else None,
         )
         spool_dir = settings.home / "spool" / gateway_id
         self.spool = Spool(
@@ -89,6 +94,8 @@ class Gateway:
             cache=self._cache,
             responses=self._state.responses_entry,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
+            trusted_proxies=Networks(gateway.trusted_proxies),
+            inner=inner,
         )
         inner.bind(self._lifecycle)
         self.surface = Surface(endpoints(self._state))
@@ -122,6 +129,7 @@ class Gateway:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
         next replica."""
         await self._running.aclose()
+        await asyncio.to_thread(self._workers.close)
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:
