@@ -6,12 +6,16 @@ To add a protocol: a file with its codec, a line in `CODECS`, and a line in `LEG
 from __future__ import annotations
 
 from foundry.codecs.anthropic_codec import COUNT_TOKENS, MESSAGES
+from foundry.codecs.audio import AUDIO_CODECS, AUDIO_LEGS
 from foundry.codecs.base import Codec, Leg
 from foundry.codecs.chat_legs import CHAT_LEGS
+from foundry.codecs.images import IMAGE_CODECS, IMAGE_LEGS
 from foundry.codecs.openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAILeg
+from foundry.codecs.pooling import POOLING_CODECS, POOLING_LEGS
 from foundry.codecs.responses_codec import RESPONSES
 
-_ALL: tuple[Codec, ...] = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS)
+_CHATS: tuple[Codec, ...] = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, COUNT_TOKENS)
+_ALL: tuple[Codec, ...] = (*_CHATS, EMBEDDINGS, *POOLING_CODECS, *AUDIO_CODECS, *IMAGE_CODECS)
 CODECS: dict[str, Codec] = {codec.path: codec for codec in _ALL}
 """By public path."""
 
@@ -20,5 +24,6 @@ LEGS: dict[tuple[str, str], Leg] = {
     (COMPLETIONS.name, "openai"): OpenAILeg(COMPLETIONS.path),
     (EMBEDDINGS.name, "openai"): OpenAILeg(EMBEDDINGS.path),
     **CHAT_LEGS,
+    **{(name, "openai"): leg for name, leg in (POOLING_LEGS | AUDIO_LEGS | IMAGE_LEGS).items()},
 }
 """By caller's protocol (`Codec.name`) and target's wire."""

@@ -14,7 +14,7 @@ import msgspec
 
 from foundry.codecs import media
 from foundry.codecs.base import Call
-from foundry.codecs.members import Fields, maybe, number, optional, others, raw, string, typed, whole
+from foundry.codecs.members import NULL, Fields, maybe, number, optional, others, raw, string, typed, whole
 from foundry.codecs.responses_thoughts import read_thought
 from foundry.errors import InvalidParameter
 from foundry.types.chat import (
@@ -68,7 +68,7 @@ class _Content(msgspec.Struct):
     file_data: str | None = None
     file_url: str | None = None
     filename: str | None = None
-    prompt_cache_breakpoint: msgspec.Raw | None = None
+    prompt_cache_breakpoint: msgspec.Raw = NULL
 
 
 class Item(msgspec.Struct):
@@ -88,7 +88,7 @@ class Item(msgspec.Struct):
 class _Function(msgspec.Struct):
     name: str
     description: str | None = None
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = NULL
     strict: bool | None = None
 
 
@@ -200,7 +200,7 @@ def _read_tools(fields: Fields, foreign: Fields) -> Iterator[Tool]:
         tool = Tool(function.name, function.description, strict=function.strict)
         yield (
             tool
-            if function.parameters is None
+            if function.parameters == NULL
             else msgspec.structs.replace(tool, parameters=function.parameters)
         )
 
@@ -278,7 +278,7 @@ def _parts(content: str | list[_Content], foreign: Fields) -> Iterator[Part]:
     for part in content:
         match part.type:
             case "input_text" | "output_text" | "text":
-                yield Text(part.text, part.prompt_cache_breakpoint is not None)
+                yield Text(part.text, part.prompt_cache_breakpoint != NULL)
             case "refusal":
                 yield Refusal(part.refusal)
             case "input_image":

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from foundry.codecs.base import BYTES_PER_TOKEN, JSON, SSE, Answer, Codec, Meter
+from foundry.codecs.base import BYTES_PER_TOKEN, JSON, Answer, Codec, Meter
 from foundry.errors import FoundryError, SpoolFull, UpstreamBroke
 from foundry.gateway.exchange import Attempt, Exchange
 from foundry.gateway.transport import Transport
@@ -80,13 +80,12 @@ class Delivery:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def replay(self, codec: Codec, exchange: Exchange, events: bytes, send: Send) -> None:
+    async def replay(self, exchange: Exchange, events: bytes, content_type: str, send: Send) -> None:
         """Send a stream that is whole already, after settling."""
         exchange.status, exchange.response_bytes, exchange.outcome = OK, len(events), "completed"
         exchange.first_token_ns = exchange.last_token_ns = time.perf_counter_ns()
         self.settle(exchange)
-        content_type = (b"content-type", codec.stream_type(SSE).encode())
-        headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
+        headers = self._headers(exchange, [(b"content-type", content_type.encode()), *_STREAM_HEADERS])
         await send({"type": "http.response.start", "status": OK, "headers": headers})
         await send({"type": "http.response.body", "body": events})
 
@@ -191,7 +190,7 @@ def count_answer(exchange: Exchange, attempt: Attempt, answer: Answer) -> None:
     if answer.counts is not None:
         attempt.count(answer.counts, "reported")
     else:
-        attempt.count(_estimate(exchange.request_bytes, answer.estimated_output_tokens), "estimated")
+        attempt.count(_estimate(exchange, answer.estimated_output_tokens), "estimated")
 
 
 def _whole_headers(content_type: str, body: bytes) -> Headers:
@@ -222,8 +221,12 @@ def _count_stream(exchange: Exchange, attempt: Attempt, meter: Meter) -> None:
     if counts is not None:
         attempt.count(counts, "reported" if meter.ended else "partial")
     elif meter.started:
-        attempt.count(_estimate(exchange.request_bytes, meter.estimated_output_tokens()), "estimated")
+        attempt.count(_estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
 
-def _estimate(request_bytes: int, output_tokens: int) -> UsageCounts:
-    return UsageCounts(input_tokens=-(-request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens)
+def _estimate(exchange: Exchange, output_tokens: int) -> UsageCounts:
+    if exchange.estimated is not None:
+        return exchange.estimated
+    return UsageCounts(
+        input_tokens=-(-exchange.request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens
+    )

@@ -93,7 +93,7 @@ class Exchange:
 
     __slots__ = (
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "error_code",
-        "first_token_ns", "guardrails", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms",
+        "estimated", "first_token_ns", "guardrails", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms",
         "received_at", "request_bytes", "request_id", "response_bytes", "route", "settled", "shadow", "status",
         "streamed", "user",
     )  # fmt: skip
@@ -113,6 +113,7 @@ class Exchange:
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
         self.error_code = ""
+        self.estimated: UsageCounts | None = None  # `Call.estimated`
         self.cost_usd: Decimal | None = None
         self.first_token_ns = self.last_token_ns = 0
         self.queue_ms = 0.0

@@ -105,6 +105,7 @@ class Lifecycle:
         exchange.request_bytes = len(body)
         call = codec.parse(body, headers.get(b"content-type", b"").decode("latin-1"))
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
+        exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
         if codec is RESPONSES:
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
-from foundry.codecs.base import JSON, Answer, Call, Codec
+from foundry.codecs.base import JSON, SSE, Answer, Call, Codec
 from foundry.codecs.replay import Replay
 from foundry.gateway.cache.kept import Kept, KeptStore
 from foundry.gateway.cache.keys import CacheRule, exact_key, group_key, is_deterministic
@@ -122,9 +122,10 @@ class AnswerCache:
             self._bill(exchange, route, kept)
         replay = self._replays.get(codec.name)
         if kept.streamed:
-            await self._delivery.replay(codec, exchange, kept.body, send)
+            await self._delivery.replay(exchange, kept.body, kept.content_type, send)
         elif call.stream and replay is not None:
-            await self._delivery.replay(codec, exchange, b"".join(replay.stream(kept.body, call)), send)
+            events = b"".join(replay.stream(kept.body, call))
+            await self._delivery.replay(exchange, events, codec.stream_type(SSE), send)
         else:
             answer = Answer(kept.body, kept.counts, content_type=kept.content_type)
             await self._delivery.answer(exchange, answer, send)

@@ -133,7 +133,8 @@ async def test_what_is_wrong_with_a_batch_is_refused_at_once(rig: MakeRig) -> No
             ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
         ]:
             with pytest.raises(openai.BadRequestError) as caught:
-                await client.batches.create(**{**good, **changes})
+                fields: dict[str, Any] = {**good, **changes}
+                await client.batches.create(**fields)
             assert caught.value.param == param
         with pytest.raises(openai.NotFoundError):
             await stranger.batches.create(**good)
