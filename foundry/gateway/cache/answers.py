@@ -84,7 +84,7 @@ class AnswerCache:
         else:
             recording = Recording(send, self._max_answer_bytes)
             await forward(codec, exchange, call, route, recording)
-            await self._keep(looked, exchange, codec, recording)
+            await self._keep(looked, exchange, codec, route, recording)
 
     async def lookup(
         self, exchange: Exchange, codec: Codec, call: Call, rule: CacheRule, headers: dict[bytes, bytes]
@@ -139,10 +139,15 @@ class AnswerCache:
                 attempt.count(kept.counts, "reported")
                 return
 
-    async def _keep(self, looked: Looked, exchange: Exchange, codec: Codec, recording: Recording) -> None:
-        """Keep the answer that was sent, if it is whole and a success."""
+    async def _keep(
+        self, looked: Looked, exchange: Exchange, codec: Codec, route: Route, recording: Recording
+    ) -> None:
+        """Keep the answer that was sent, if it is whole, a success, and one target's of this route: not what a fallback route
+        said, nor what was begun by one target and ended by another."""
         attempt, body = exchange.attempt, recording.body()
         if attempt is None or exchange.outcome != "completed" or body is None:
+            return
+        if attempt.upstream not in route.upstreams or attempt.counts != exchange.counts():
             return
         replay = self._replays.get(codec.name)
         if recording.streamed and replay is not None:
