@@ -75,9 +75,7 @@ async def test_a_killed_replicas_batch_is_carried_on(tmp_path: Path) -> None:
     assert finished
     async with (
         _gateway(home, "gw-2") as (url, _),
-        openai.AsyncOpenAI(
-            base_url=f"{url}/v1", api_key=key, max_retries=3, timeout=20
-        ) as client,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=3, timeout=20) as client,
     ):
         done = await until(client, batch.id, "completed")
         output = await read(client, done.output_file_id)
