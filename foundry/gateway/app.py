@@ -116,6 +116,7 @@ class Gateway:
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
+        self._running.push_async_callback(self.state.objects.aclose)
         self._hold(asyncio.create_task(self.state.runner.run(), name="batch-runner"))
         self._hold(asyncio.create_task(self.state.sweep(), name="state-sweep"))
         self._running.push_async_callback(self.state.background.aclose)
