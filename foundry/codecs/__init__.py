@@ -13,9 +13,10 @@ from foundry.codecs.images import IMAGE_CODECS, IMAGE_LEGS
 from foundry.codecs.openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAILeg
 from foundry.codecs.pooling import POOLING_CODECS, POOLING_LEGS
 from foundry.codecs.responses_codec import RESPONSES
+from foundry.codecs.vendor_legs import VENDOR_LEGS
 
-_CHATS: tuple[Codec, ...] = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, COUNT_TOKENS)
-_ALL: tuple[Codec, ...] = (*_CHATS, EMBEDDINGS, *POOLING_CODECS, *AUDIO_CODECS, *IMAGE_CODECS)
+_CHAT_LIKE: tuple[Codec, ...] = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, COUNT_TOKENS)
+_ALL: tuple[Codec, ...] = (*_CHAT_LIKE, EMBEDDINGS, *POOLING_CODECS, *AUDIO_CODECS, *IMAGE_CODECS)
 CODECS: dict[str, Codec] = {codec.path: codec for codec in _ALL}
 """By public path."""
 
@@ -23,7 +24,8 @@ LEGS: dict[tuple[str, str], Leg] = {
     (CHAT.name, "openai"): OpenAILeg(CHAT.path),
     (COMPLETIONS.name, "openai"): OpenAILeg(COMPLETIONS.path),
     (EMBEDDINGS.name, "openai"): OpenAILeg(EMBEDDINGS.path),
-    **CHAT_LEGS,
     **{(name, "openai"): leg for name, leg in (POOLING_LEGS | AUDIO_LEGS | IMAGE_LEGS).items()},
+    **CHAT_LEGS,
+    **VENDOR_LEGS,
 }
 """By caller's protocol (`Codec.name`) and target's wire."""

@@ -133,6 +133,14 @@ def carried(request: ChatRequest, known: Collection[str], target: TargetFacts) -
     return sent
 
 
+def require_accepted(request: ChatRequest, target: TargetFacts) -> None:
+    """What the model answers with an error, by its family's `refuses`, is refused before it is asked. Raises
+    UnsupportedParameter."""
+    for name in target.options.get("refuses", "").split(","):
+        if name and (name in request.others or getattr(request, name, None) not in (None, False)):
+            raise unsupported(name, target)
+
+
 @dataclass(frozen=True, slots=True)
 class Translated:
     """The leg of two protocols that differ."""

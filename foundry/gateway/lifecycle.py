@@ -24,7 +24,7 @@ from foundry.errors import (
     PermissionDenied,
     UpstreamBroke,
 )
-from foundry.gateway.cache.answers import AnswerCache, Forward
+from foundry.gateway.cache.answers import AnswerCache
 from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.intake import Intake
@@ -115,26 +115,26 @@ class Lifecycle:
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
-        forward = partial(self._forward, index, wait_of(headers))
         if codec is RESPONSES:
 
             async def onwards(call: Call, send: Send) -> None:
-                await self._through(codec, exchange, call, route, headers, send, forward)
+                await self._through(index, codec, exchange, call, route, headers, send)
 
             await self._responses.serve(exchange, call, send, onwards)
         else:
-            await self._through(codec, exchange, call, route, headers, send, forward)
+            await self._through(index, codec, exchange, call, route, headers, send)
 
     async def _through(
         self,
+        index: Index,
         codec: Codec,
         exchange: Exchange,
         call: Call,
         route: Route,
         headers: dict[bytes, bytes],
         send: Send,
-        forward: Forward,
     ) -> None:
+        forward = partial(self._forward, index, wait_of(headers))
         if route.cache is not None:
             await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, forward)
         else:

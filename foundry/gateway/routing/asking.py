@@ -140,13 +140,16 @@ class Asker:
         attempt = None
         try:
             upstream = lease.candidate.upstream
-            leg = upstream.leg(ask.codec)
+            way = upstream.way(ask.codec)
+            leg = way.leg
             rest = ask.continuation
             call = ask.call if rest is None else rest.call(ask.call, upstream)
             request = leg.request(call, upstream.facts)
             attempt = ask.exchange.begin(upstream, hedged=hedged)
-            headers = upstream.headers(request, ask.exchange.request_id)
-            url = upstream.url(request.path)
+            if upstream.provider:
+                await upstream.refresh()
+            url = upstream.url(way.wire, request.path)
+            headers = upstream.headers(way, url, request, ask.exchange.request_id)
             if patience.first_byte_s is None:
                 response = await self._transport.open(url, headers, request.body, patience)
                 return await self._read(ask, attempt, lease, leg, response)
