@@ -82,7 +82,7 @@ class Gateway:
         inner = Inner()
         self._in_flight = 0
         self._cache = answer_cache(gateway, self._delivery, inner)
-        self._state = State(
+        self.state = State(
             settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
         )
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
@@ -92,13 +92,13 @@ class Gateway:
             delivery=self._delivery,
             routing=self.routing,
             cache=self._cache,
-            responses=self._state.responses_entry,
+            responses=self.state.responses_entry,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
             trusted_proxies=Networks(gateway.trusted_proxies),
             inner=inner,
         )
         inner.bind(self._lifecycle)
-        self.surface = Surface(endpoints(self._state))
+        self.surface = Surface(endpoints(self.state))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
@@ -121,9 +121,10 @@ class Gateway:
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
-        self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
-        self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
-        self._running.push_async_callback(self._state.background.aclose)
+        self._running.push_async_callback(self.state.objects.aclose)
+        self._hold(asyncio.create_task(self.state.runner.run(), name="batch-runner"))
+        self._hold(asyncio.create_task(self.state.sweep(), name="state-sweep"))
+        self._running.push_async_callback(self.state.background.aclose)
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the

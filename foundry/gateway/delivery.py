@@ -94,7 +94,7 @@ class Delivery:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def replay(self, codec: Codec, exchange: Exchange, events: bytes, send: Send) -> None:
+    async def replay(self, exchange: Exchange, events: bytes, content_type: str, send: Send) -> None:
         """Send a stream that is whole already, after its guards looked at it and after settling."""
         if exchange.guard is not None:
             guard = exchange.guard.stream()
@@ -102,8 +102,7 @@ class Delivery:
         exchange.status, exchange.response_bytes, exchange.outcome = OK, len(events), "completed"
         exchange.first_token_ns = exchange.last_token_ns = time.perf_counter_ns()
         self.settle(exchange)
-        content_type = (b"content-type", codec.stream_type(SSE).encode())
-        headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
+        headers = self._headers(exchange, [(b"content-type", content_type.encode()), *_STREAM_HEADERS])
         await send({"type": "http.response.start", "status": OK, "headers": headers})
         await send({"type": "http.response.body", "body": events})
 
