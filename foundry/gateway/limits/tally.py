@@ -197,11 +197,12 @@ class Tally:
         self.calls.add(replica)
 
     def _holders(self, live: AbstractSet[str]) -> set[str]:
-        """Live replicas whose use can still change."""
+        """Live replicas whose use can still change: they hold something, or have been granted it and may not want it any more."""
+        granted = {replica for (replica, _), need in self.needs.items() if need.decided}
         return {
             name
             for name, entry in self.entries.items()
-            if name in live and name not in self._silent and entry.claim > entry.spent
+            if name in live and name not in self._silent and (entry.claim > entry.spent or name in granted)
         }
 
     def _begin(self, live: AbstractSet[str], speaker: str | None) -> None:

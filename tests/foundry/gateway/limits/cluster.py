@@ -143,10 +143,16 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # noqa: S311  a replay, not a secret
+        self._stamps = 0
         self._ledger_task: asyncio.Task[None] | None = None
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def stamp(self) -> float:
+        """The time, and in its ninth decimal the order of what happens at one time."""
+        self._stamps += 1
+        return self.now() + self._stamps * 1e-9
 
     def wall(self) -> float:
         return self.base + self.now()
@@ -197,27 +203,27 @@ class Cluster:
         request.replica = number
         if number in self.dead:
             return
-        request.began = self.now()
+        request.began = self.stamp()
         request.start = self.bound.fixed[0][0].at(self.wall())[0]
         self.done.append(request)
         try:
             async with asyncio.timeout(request.cancelled_after):
                 held = await self.reserve(number, request.estimate)
         except LimitExceeded:
-            request.outcome, request.ended = "refused", self.now()
+            request.outcome, request.ended = "refused", self.stamp()
             return
         except TimeoutError:
-            request.outcome, request.ended = "cancelled", self.now()
+            request.outcome, request.ended = "cancelled", self.stamp()
             return
         except LimitsUnavailable:
-            request.outcome, request.ended = "unavailable", self.now()
+            request.outcome, request.ended = "unavailable", self.stamp()
             return
-        request.outcome, request.admitted = "admitted", self.now()
+        request.outcome, request.admitted = "admitted", self.stamp()
         await asyncio.sleep(request.lasts)
         if number in self.dead:
             request.outcome = "died"
             return
-        request.ended = self.now()
+        request.ended = self.stamp()
         held.settle(use(request.truth))
 
     async def reserve(self, number: int, tokens: int) -> Reservation:
@@ -234,16 +240,18 @@ class Cluster:
         return 1 if METERS[self.bound.fixed[0][0].meter] in {"requests", "concurrency"} else tokens
 
     def in_use(self, at: float, start: int, *, pending: bool, but: Request | None = None) -> int:
-        """Reserved and spent in one window at an instant. pending: requests that are admitted later count from their call."""
+        """Reserved and spent in one window at an instant. pending: requests count from their call if they are admitted later, and
+        while they wait if they are given up."""
         gauge = METERS[self.bound.fixed[0][0].meter] == "concurrency"
         total = 0
         for request in self.done:
+            held = request.admitted is not None or (pending and request.outcome == "cancelled")
             begins = request.began if pending else request.admitted
-            if request is but or request.start != start or request.admitted is None or begins is None or begins > at:
+            if request is but or request.start != start or not held or begins is None or begins > at:
                 continue
             if request.ended is None or request.ended > at:
                 total += self._weight(request.estimate)
-            elif not gauge:
+            elif not gauge and request.admitted is not None:
                 total += self._weight(request.truth)
         return total
 
