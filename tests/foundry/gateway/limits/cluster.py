@@ -18,7 +18,7 @@ from foundry.gateway.limits.journal import Journal
 from foundry.gateway.limits.ledger import Ledger
 from foundry.gateway.limits.limiter import Limiter, Reservation, Use
 from foundry.gateway.limits.rules import METERS, USD, Binding, Demand, LimitRules, usd_to_units
-from foundry.gateway.limits.wire import Calls, Reply, Report
+from foundry.gateway.limits.wire import Calls, CounterId, Reply, Report
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.limits import LimitEntry
 from foundry.types.money import Price
@@ -230,6 +230,14 @@ class Cluster:
         wants, limiter = demand(tokens), self.limiters[number]
         return limiter.try_reserve(self.bound, wants) or await limiter.reserve(self.bound, wants)
 
+    def lost_by(self, number: int) -> int:
+        """What the ledger still counts for a replica that it did not really use."""
+        assert self.ledger is not None
+        start = self.bound.fixed[0][0].at(self.wall())[0]
+        tally = self.ledger.tally(CounterId(self.bound.fixed[0][1][0], self.bound.fixed[0][1][1], start))
+        entry = tally.entries.get(f"gw-{number}") if tally else None
+        return entry.claim - entry.spent if entry else 0
+
     # -- the truth ---------------------------------------------------------------------------------------------------
 
     def cap(self) -> int:
@@ -245,7 +253,9 @@ class Cluster:
         gauge = METERS[self.bound.fixed[0][0].meter] == "concurrency"
         total = 0
         for request in self.done:
-            held = request.admitted is not None or (pending and request.outcome == "cancelled")
+            held = request.admitted is not None or (
+                pending and (request.outcome == "cancelled" or request.replica in self.dead)
+            )
             begins = request.began if pending else request.admitted
             if request is but or request.start != start or not held or begins is None or begins > at:
                 continue
