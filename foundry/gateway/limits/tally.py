@@ -136,7 +136,9 @@ class Tally:
             self._phase = Phase.IDLE
         self._phase = Phase.IDLE
         self._silent.clear()
-        if self.tight and self.free() * _RELAXED >= self.cap:
+        if self.free() < 0:
+            self._recall(live)
+        elif self.tight and self.free() * _RELAXED >= self.cap:
             self.tight = False
 
     def give_up_waiting(self) -> None:
@@ -224,6 +226,14 @@ class Tally:
                 need.asked = True
             self._awaiting = holders
         self.calls |= self._awaiting
+
+    def _recall(self, live: AbstractSet[str]) -> None:
+        """More is used than was granted: call in what others hold unused, once."""
+        unfrozen = {name for name in self._holders(live) if not self.entries[name].frozen}
+        if any(self.entries[name].round >= self.round for name in unfrozen):
+            self.tight = True
+            self.round += 1
+            self.calls |= unfrozen
 
     def _heard(self, name: str) -> bool:
         entry = self.entries.get(name)
