@@ -22,6 +22,10 @@ from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
+from foundry.gateway.limits.journal import Journal
+from foundry.gateway.limits.ledger import Ledger
+from foundry.gateway.limits.limiter import Limiter
+from foundry.gateway.limits.wire import LedgerClient
 from foundry.gateway.models import get_model, list_models
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
@@ -42,9 +46,17 @@ class Gateway:
 
     gateway_id: names it in usage records and names its spool folder, so it is unique per replica.
     sends_request_id: False where the server adds `x-request-id` to every answer itself, as Ray Serve does.
+    ledger: of limits, shared by all replicas; None: this is the only replica and keeps its own.
     """
 
-    def __init__(self, settings: Settings, *, gateway_id: str, sends_request_id: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        gateway_id: str,
+        sends_request_id: bool = True,
+        ledger: LedgerClient | None = None,
+    ) -> None:
         self._settings = settings
         gateway = settings.gateway
         self._transport = Transport(
@@ -70,11 +82,16 @@ class Gateway:
             gateway=gateway_id,
             sends_request_id=sends_request_id,
         )
+        self._own_ledger: Ledger | None = None
+        if ledger is None:
+            ledger = self._own_ledger = Ledger(Journal.of(settings))
+        self.limiter = Limiter(ledger, gateway_id)
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             transport=self._transport,
             intake=Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s),
             delivery=self._delivery,
+            limiter=self.limiter,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
         self._running = AsyncExitStack()
@@ -94,6 +111,10 @@ class Gateway:
             gateway.snapshot_wait_s,
         )
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
+        if self._own_ledger is not None:
+            self._hold(asyncio.create_task(self._own_ledger.run(), name="limit-ledger"))
+        self.limiter.start()
+        self._running.push_async_callback(self.limiter.stop)
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
 
@@ -101,6 +122,8 @@ class Gateway:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
         next replica."""
         await self._running.aclose()
+        if self._own_ledger is not None:
+            self._own_ledger.close()
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from foundry.codecs.base import BYTES_PER_TOKEN, JSON, Answer, Codec, Meter
-from foundry.errors import FoundryError, SpoolFull, UpstreamBroke
+from foundry.errors import FoundryError, LimitExceeded, SpoolFull, UpstreamBroke
 from foundry.gateway.exchange import Attempt, Exchange
 from foundry.gateway.transport import Transport
 from foundry.types.usage import UsageCounts, UsageRecord
@@ -57,7 +57,11 @@ class Delivery:
         """Write the usage record, once. Synchronous: it also runs under cancellation. Raises SpoolFull."""
         if not exchange.settled:
             exchange.settled = True
-            self._sink.append(exchange.record(cluster=self._cluster, gateway=self._gateway))
+            try:
+                record = exchange.record(cluster=self._cluster, gateway=self._gateway)
+            finally:
+                exchange.settle_limits()
+            self._sink.append(record)
 
     async def answer(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         """Send a whole answer, after settling."""
@@ -77,6 +81,8 @@ class Delivery:
         headers = self._headers(exchange, _whole_headers(JSON, body))
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        if isinstance(error, LimitExceeded):
+            headers += error.headers
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -142,6 +148,8 @@ class Delivery:
         attempt = exchange.attempt
         if attempt is not None:
             headers.append((b"x-foundry-target", attempt.upstream.target_id.encode()))
+        if exchange.reservation is not None:
+            headers += exchange.reservation.headers()
         return headers
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 import msgspec
 
 from foundry.errors import FoundryError, PriceUnknown
+from foundry.gateway.limits.limiter import Reservation, Use
 from foundry.gateway.upstream import Upstream
 from foundry.pricing.cost import cost_usd_of
 from foundry.telemetry import new_id
@@ -33,7 +34,7 @@ class Attempt:
     """One try at one target, with its own counts and its own bill."""
 
     __slots__ = (
-        "answered", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "upstream", "usage_source",
+        "answered", "cost_usd", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, *, hedged: bool = False) -> None:
@@ -47,6 +48,8 @@ class Attempt:
         self.error_code = ""
         self.counts = _NO_USE
         self.usage_source: UsageSource = "none"
+        self.cost_usd: Decimal | None = _ZERO
+        """Known once the record is made."""
 
     def fail(self, error: FoundryError) -> None:
         """Remember why it failed."""
@@ -94,7 +97,7 @@ class Exchange:
     __slots__ = (
         "_received_ns", "attempts", "batch_id", "cache", "cost_usd", "error_code", "first_token_ns", "guardrails", "key",
         "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
-        "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
+        "reservation", "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -105,6 +108,7 @@ class Exchange:
         self.key: KeyEntry | None = None
         self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
         self.attempts: list[Attempt] = []
+        self.reservation: Reservation | None = None
         self.streamed = self.settled = self.shadow = False
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
@@ -139,6 +143,13 @@ class Exchange:
         for attempt in attempts[1:]:
             total += attempt.counts
         return total
+
+    def settle_limits(self) -> None:
+        """Put the truth in place of what limits and budgets had reserved; after `record`, which knows the costs."""
+        if self.reservation is not None:
+            self.reservation.settle(
+                *(Use(attempt.counts, attempt.cost_usd, attempt.upstream.model) for attempt in self.attempts)
+            )
 
     def record(self, *, cluster: str, gateway: str) -> UsageRecord:
         """The usage record of this request, priced, with every duration taken now."""
@@ -205,6 +216,7 @@ class Exchange:
         unknown = False
         for attempt in self.attempts:
             cost, attempt_price_id, attempt_status = attempt.bill()
+            attempt.cost_usd = cost
             if attempt_status == "free":
                 continue
             price_id, status = attempt_price_id, "priced"

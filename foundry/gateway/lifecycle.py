@@ -25,6 +25,7 @@ from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Se
 from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
+from foundry.gateway.limits.limiter import Limiter
 from foundry.gateway.refusals import refusal_from
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
 from foundry.gateway.transport import Transport
@@ -43,12 +44,14 @@ class Lifecycle:
         transport: Transport,
         intake: Intake,
         delivery: Delivery,
+        limiter: Limiter,
         pepper: bytes,
     ) -> None:
         self._snapshots = snapshots
         self._transport = transport
         self._intake = intake
         self._delivery = delivery
+        self._limiter = limiter
         self._pepper = pepper
 
     async def infer(
@@ -99,6 +102,7 @@ class Lifecycle:
         call = codec.parse(body, headers.get(b"content-type", b"").decode("latin-1"))
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         route = self._resolve(index, exchange, codec, call)
+        await self._limit(index, exchange, call)
         await self._forward(codec, exchange, call, route, send)
 
     def authorise(self, exchange: Exchange, headers: dict[bytes, bytes]) -> Index:
@@ -134,6 +138,16 @@ class Lifecycle:
                 param="model",
             )
         return route
+
+    async def _limit(self, index: Index, exchange: Exchange, call: Call) -> None:
+        """Reserve what the request may use. Raises LimitExceeded, BudgetExhausted, PriceUnknown or LimitsUnavailable."""
+        assert exchange.key is not None  # noqa: S101  authorise sets it or raises
+        binding = index.limits.binding(exchange.key, call.model)
+        if binding is not None:
+            demand, limiter = binding.demand(call, exchange.request_bytes), self._limiter
+            exchange.reservation = limiter.try_reserve(binding, demand, call.user) or await limiter.reserve(
+                binding, demand, call.user
+            )
 
     async def _forward(self, codec: Codec, exchange: Exchange, call: Call, route: Route, send: Send) -> None:
         upstream = route.upstreams[0]

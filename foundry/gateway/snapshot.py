@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
 from foundry.errors import FoundryError, SnapshotMissing
+from foundry.gateway.limits.rules import LimitRules
 from foundry.gateway.signing import SnapshotRejected, verify
 from foundry.gateway.upstream import Upstream
 from foundry.types.snapshot import KeyEntry, RouteEntry, SignedSnapshot, Snapshot
@@ -48,10 +49,11 @@ class Route:
 class Index:
     """One snapshot as lookups. Immutable once made; swapped whole."""
 
-    __slots__ = ("expiries", "keys", "routes", "version")
+    __slots__ = ("expiries", "keys", "limits", "routes", "version")
 
     def __init__(self, snapshot: Snapshot, engine_token: str) -> None:
         self.version = snapshot.version
+        self.limits = LimitRules(snapshot)
         self.keys = {entry.key_hash: entry for entry in snapshot.keys}
         self.expiries = {
             entry.key_id: entry.expires_at.timestamp() for entry in snapshot.keys if entry.expires_at

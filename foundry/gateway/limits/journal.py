@@ -6,6 +6,7 @@ whole when most lines are out of date. What it does not know: what the numbers m
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 
 from foundry.errors import ConfigurationError
 from foundry.gateway.limits.wire import CounterId
+from foundry.settings import Settings
 
 _COMPACT_ABOVE_LINES = 20_000
 _COMPACT_RATIO = 4
@@ -45,11 +47,23 @@ class Journal:
         self._lines = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise ConfigurationError(
+                f"another ledger of limits holds {path}: stop it, or share it"
+            ) from error
         except OSError as error:
             raise ConfigurationError(
                 f"the journal of limits {path} cannot be opened ({error.strerror}): make its folder writable"
             ) from error
+
+    @classmethod
+    def of(cls, settings: Settings) -> Journal:
+        """That of the gateway's cluster: `$FOUNDRY_HOME/limits/<cluster>.jsonl`."""
+        return cls(settings.home / "limits" / f"{settings.gateway.cluster}.jsonl")
 
     def load(self) -> list[Row]:
         """The last row of each replica and counter; a line torn by a crash is passed over."""
@@ -91,3 +105,4 @@ class Journal:
     def close(self) -> None:
         """The journal must not be used afterwards."""
         os.close(self._fd)
+        os.close(self._lock)

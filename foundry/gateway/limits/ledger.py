@@ -109,6 +109,11 @@ class Ledger:
             self._sweep()
             await asyncio.sleep(_TICK_S)
 
+    def close(self) -> None:
+        """Let go of the journal; the ledger must not be used afterwards."""
+        if self._journal is not None:
+            self._journal.close()
+
     def tally(self, counter: CounterId) -> Tally | None:
         """One counter's state, for tests and for people who look."""
         return self._tallies.get(counter)

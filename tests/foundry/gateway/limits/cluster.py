@@ -30,8 +30,14 @@ KEY = KeyEntry(key_id="k", key_hash="0" * 64, organization_id="o", project_id="p
 MICRO = Decimal("0.000001")
 
 
-def limit(meter: str, amount: int | str, *, name: str = "l", window: str | None = "day", **more: Any) -> LimitEntry:
-    fields: dict[str, Any] = {"scope": "project", "window": None if meter == "concurrency" else window, **more}
+def limit(
+    meter: str, amount: int | str, *, name: str = "l", window: str | None = "day", **more: Any
+) -> LimitEntry:
+    fields: dict[str, Any] = {
+        "scope": "project",
+        "window": None if meter == "concurrency" else window,
+        **more,
+    }
     return LimitEntry.model_validate({"name": name, "meter": meter, "amount": Decimal(amount), **fields})
 
 
@@ -48,7 +54,14 @@ def rules(*limits: LimitEntry, targets: tuple[EngineTarget, ...] = (), version: 
         name="r", task=Task.GENERATE, targets=targets or (target(price=price),), created_at=datetime.now(UTC)
     )
     return LimitRules(
-        Snapshot(cluster="c", version=version, issued_at=datetime.now(UTC), keys=(KEY,), routes=(route,), limits=limits)
+        Snapshot(
+            cluster="c",
+            version=version,
+            issued_at=datetime.now(UTC),
+            keys=(KEY,),
+            routes=(route,),
+            limits=limits,
+        )
     )
 
 
@@ -179,7 +192,9 @@ class Cluster:
 
     def kill_ledger(self) -> None:
         assert self._ledger_task is not None
+        assert self.ledger is not None
         self._ledger_task.cancel()
+        self.ledger.close()
         self.ledger = None
 
     async def kill(self, number: int) -> None:
@@ -193,6 +208,8 @@ class Cluster:
                 await made.shares.kill()
         if self._ledger_task is not None:
             self._ledger_task.cancel()
+        if self.ledger is not None:
+            self.ledger.close()
 
     async def play(self, load: list[Request]) -> None:
         await asyncio.gather(*(self._request(request) for request in load))
@@ -274,9 +291,11 @@ class Cluster:
         for start in {request.start for request in self.done}:
             admitted = [r for r in self.done if r.start == start and r.admitted is not None]
             last = max((r.admitted for r in admitted if r.admitted is not None), default=0.0)
-            excess = sum(
-                r.excess() for r in admitted if r.ended is not None and r.ended >= last - slack_s
-            ) if self._weight(2) == 2 else 0
+            excess = (
+                sum(r.excess() for r in admitted if r.ended is not None and r.ended >= last - slack_s)
+                if self._weight(2) == 2
+                else 0
+            )
             for at in self.instants():
                 used = self.in_use(at, start, pending=False)
                 assert used <= self.cap() + excess, (used, self.cap(), excess, at)
@@ -290,4 +309,9 @@ class Cluster:
             life = [refused.began, *(t for t in self.instants() if refused.began <= t <= refused.ended)]
             most = max(self.in_use(at, refused.start, pending=True, but=refused) for at in life)
             least = min(self.in_use(at, refused.start, pending=True, but=refused) for at in life)
-            assert most + extra + self._weight(refused.estimate) > self.cap(), (refused, most, least, self.cap())
+            assert most + extra + self._weight(refused.estimate) > self.cap(), (
+                refused,
+                most,
+                least,
+                self.cap(),
+            )
