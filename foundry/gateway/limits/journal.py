@@ -63,7 +63,12 @@ class Journal:
     @classmethod
     def of(cls, settings: Settings) -> Journal:
         """That of the gateway's cluster: `$FOUNDRY_HOME/limits/<cluster>.jsonl`."""
-        return cls(settings.home / "limits" / f"{settings.gateway.cluster}.jsonl")
+        return cls(cls.path_of(settings))
+
+    @staticmethod
+    def path_of(settings: Settings) -> Path:
+        """Where it lies."""
+        return settings.home / "limits" / f"{settings.gateway.cluster}.jsonl"
 
     def load(self) -> list[Row]:
         """The last row of each replica and counter; a line torn by a crash is passed over."""

@@ -14,7 +14,8 @@ _FIRST_BATCH = 4
 _BATCH_SHARE = 8
 """A refill asks for at most this part of the cap."""
 _FAST_REFILL_S = 2.0
-"""Refills that follow each other faster double in size."""
+_GROWTH = 4
+"""A refill that follows the last one faster than that is so much larger."""
 
 
 class Waiter:
@@ -85,8 +86,8 @@ class Slice:
             self.lease = min(self.lease, self.used)
         want = 0
         if not self.returning and now < self.end and self.lease - self.used <= self.low:
-            if self.asked_at and now - self.asked_at < _FAST_REFILL_S and not self.needs:
-                self.batch = min(self.batch * 2, max(self.batch, self.cap // _BATCH_SHARE))
+            if self.asked_at and now - self.asked_at < _FAST_REFILL_S:
+                self.batch = min(self.batch * _GROWTH, max(self.batch, self.cap // _BATCH_SHARE))
             want, self.asked_at = self.batch, now
         self.returning = self.dirty = False
         self.stated, self.stated_at = (self.spent, self.used), now
