@@ -73,7 +73,7 @@ class Limiter:
         *,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        wait_s: float = 3.0,
+        wait_s: float = 5.0,
     ) -> None:
         self.wall = wall
         self._wait_s = wait_s
