@@ -79,11 +79,20 @@ class RayLedger:
             if isinstance(error, LimitsUnavailable):
                 raise  # the ledger's own word, wrapped by Ray
             self._actor = None
-            raise LimitsUnavailable(f"the ledger of limits does not answer: {error}", retry_after_s=1.0) from error
+            raise LimitsUnavailable(
+                f"the ledger of limits does not answer: {error}", retry_after_s=1.0
+            ) from error
 
     def _find_or_make(self) -> Any:  # Any: Ray types actor handles no further
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=_CALLS)(_LedgerActor)
-        return actor.options(name=self._name, namespace=self._namespace, get_if_exists=True).remote(*self._arguments)
+        actor = ray.remote(_LedgerActor).options(
+            name=self._name,
+            namespace=self._namespace,
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=_CALLS,
+        )
+        return actor.remote(*self._arguments)
 
 
 def _journal(path: Path) -> Journal:

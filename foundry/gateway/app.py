@@ -113,7 +113,8 @@ class Gateway:
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
         if self._own_ledger is not None:
             self._hold(asyncio.create_task(self._own_ledger.run(), name="limit-ledger"))
-        self.limiter.start()
+        if self.snapshots.version and self.snapshots.current().limits.rules:
+            self.limiter.start()  # else the first request that a limit holds for starts it
         self._running.push_async_callback(self.limiter.stop)
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)

@@ -40,3 +40,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end in virtual time; tasks left over are cancelled."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+async def passes(seconds: float) -> None:
+    """Let virtual time pass."""
+    await asyncio.sleep(seconds)  # a played delay: the loop's clock jumps, nobody waits

@@ -42,9 +42,8 @@ def estimate(task: Task, call: Call, request_bytes: int) -> Estimate:
     """For one request whose body has so many bytes."""
     if task in _GENERATES:
         output = call.max_output_tokens
-        return Estimate(
-            _text_tokens(call, request_bytes), DEFAULT_OUTPUT_TOKENS if output is None else output
-        )
+        output = DEFAULT_OUTPUT_TOKENS if output is None else max(0, output)
+        return Estimate(_text_tokens(call, request_bytes), output)
     if task is Task.TRANSCRIBE:
         audio_ms = len(call.body) // _BYTES_PER_AUDIO_MS
         return Estimate(

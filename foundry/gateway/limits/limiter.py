@@ -82,7 +82,7 @@ class Limiter:
         self._slices = self.shares.current
 
     def start(self) -> None:
-        """Begin to talk to the ledger, in the running loop."""
+        """Begin to talk to the ledger, in the running loop; the first request that a limit holds for does it otherwise."""
         self.shares.start()
 
     async def stop(self) -> None:

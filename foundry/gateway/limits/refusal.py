@@ -71,12 +71,12 @@ def _openai(kind: str, part: Slice, now: float) -> Headers:
         (f"x-ratelimit-remaining-{kind}".encode(), b"%d" % part.left),
     ]
     if part.end < FOREVER:
-        found.append((f"x-ratelimit-reset-{kind}".encode(), _duration(part.end - now).encode()))
+        found.append((f"x-ratelimit-reset-{kind}".encode(), duration(part.end - now).encode()))
     return found
 
 
-def _duration(seconds: float) -> str:
-    """As OpenAI writes it: "350ms", "12s", "6m0s", "3h0m5s"."""
+def duration(seconds: float) -> str:
+    """Seconds as OpenAI writes them: "350ms", "12s", "6m0s", "3h0m5s"."""
     if seconds < 1:
         return f"{max(0, math.ceil(seconds * 1000))}ms"
     whole = math.ceil(seconds)
@@ -114,7 +114,7 @@ def _message(claim: Claim, retry: float | None) -> str:
     if rule.meter == CONCURRENCY:
         return f"{words}: wait for one to end"
     return (
-        f"{words}: it resets in {_duration(retry)}"
+        f"{words}: it resets in {duration(retry)}"
         if retry
         else f"{words}: it never resets, ask for a higher one"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 from foundry.codecs.base import Call
@@ -24,6 +25,9 @@ USD_UNITS = 12
 """Money is counted in 10^-12 dollars: every cost is a whole number of them (`pricing/cost.py`)."""
 
 Demand = tuple[int, int, int, int, int, int]
+_USER_CHARS = 200
+"""A longer name of an end user is known by its hash."""
+
 SliceKey = tuple[str, str]
 """Limit id and subject."""
 
@@ -178,6 +182,8 @@ class Binding:
         """Limits per end user; requests that name none share one counter of their project."""
         if not self._user_rules:
             return []
+        if len(user) > _USER_CHARS:
+            user = "sha256:" + sha256(user.encode()).hexdigest()
         subject = f"{self._project_id}/{user}"
         return [(rule, (rule.id, subject)) for rule in self._user_rules if rule.names(user, subject)]
 
@@ -189,7 +195,7 @@ class Binding:
         use = estimate(self._route.task, call, request_bytes)
         given, made = use.input_tokens, use.output_tokens
         usd = self._rates.cost(use) if self._rates is not None else 0
-        return 1, given or 1, made or 1, given + made or 1, 1, usd or 1
+        return 1, max(1, given), max(1, made), max(1, given + made), 1, max(1, usd)
 
 
 class LimitRules:

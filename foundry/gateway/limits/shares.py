@@ -59,6 +59,7 @@ class Shares:
         self._epoch, self._seq, self._failures = "", 0, 0
         self._heard_at = self._told_at = self._idled_at = monotonic()
         self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
 
     @property
     def cut_off_s(self) -> float:
@@ -67,6 +68,8 @@ class Shares:
 
     def open(self, rule: Rule, key: SliceKey, now: float) -> Slice:
         """The slice of the rule's present window, with the rule's cap."""
+        if not self._started:
+            self.start()
         self._rules[key] = rule
         part = self.current.get(key)
         if part is None or now >= part.end:
@@ -87,7 +90,10 @@ class Shares:
             self._rings.set()
 
     def start(self) -> None:
-        """Begin to talk, in the running loop."""
+        """Begin to talk, in the running loop; the first slice does it otherwise."""
+        if self._started:
+            return
+        self._started = True
         self._heard_at = self._monotonic()
         self._tasks = [
             asyncio.create_task(self._talk(), name="limits-talk"),
@@ -99,6 +105,8 @@ class Shares:
     async def stop(self) -> None:
         """Give everything back, if the ledger answers within a moment."""
         await self.kill()
+        if not self._counters:
+            return
         for part in self._counters.values():
             part.returning = True
         try:
@@ -109,6 +117,7 @@ class Shares:
 
     async def kill(self) -> None:
         """Stop talking without a word, as a crash would."""
+        self._started = True  # and over: not to be begun again
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -24,6 +24,7 @@ from foundry.types.limits import LimitEntry
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, RouteEntry, Snapshot
 from foundry.types.usage import UsageCounts
+from tests.support.virtual_time import passes
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC).timestamp()
 KEY = KeyEntry(key_id="k", key_hash="0" * 64, organization_id="o", project_id="p", scopes=("inference",))
@@ -110,9 +111,9 @@ class Network:
 
     async def _cross(self) -> None:
         cluster = self._cluster
-        await asyncio.sleep(cluster.rng.uniform(0, cluster.delay_s))
+        await passes(cluster.rng.uniform(0, cluster.delay_s))
         if self.cut or cluster.ledger is None or cluster.rng.random() < cluster.loss:
-            await asyncio.sleep(cluster.rng.uniform(0, 3))
+            await passes(cluster.rng.uniform(0, 3))
             raise LimitsUnavailable("lost")
 
     async def sync(self, report: Report) -> Reply:
@@ -215,7 +216,7 @@ class Cluster:
         await asyncio.gather(*(self._request(request) for request in load))
 
     async def _request(self, request: Request) -> None:
-        await asyncio.sleep(max(0.0, request.at - self.now()))
+        await passes(max(0.0, request.at - self.now()))
         number = request.replica % len(self.limiters)
         request.replica = number
         if number in self.dead:
@@ -236,7 +237,7 @@ class Cluster:
             request.outcome, request.ended = "unavailable", self.stamp()
             return
         request.outcome, request.admitted = "admitted", self.stamp()
-        await asyncio.sleep(request.lasts)
+        await passes(request.lasts)
         if number in self.dead:
             request.outcome = "died"
             return

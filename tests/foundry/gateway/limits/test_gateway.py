@@ -73,7 +73,12 @@ async def pair(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
                 ]
             )  # fmt: skip
             snapshot = Snapshot(
-                cluster="test", version=1, issued_at=datetime.now(UTC), keys=(entry,), routes=routes, limits=limits
+                cluster="test",
+                version=1,
+                issued_at=datetime.now(UTC),
+                keys=(entry,),
+                routes=routes,
+                limits=limits,
             )
             path = home.path / "snapshots" / "test.json"
             path.parent.mkdir()
@@ -128,16 +133,23 @@ async def test_a_budget_is_settled_to_the_last_digit_and_binds_over_both(pair: M
 
 async def test_concurrency_comes_back_from_streams_that_callers_leave(pair: MakePair) -> None:
     made: Pair = await pair(limit("concurrency", 2))
-    async with made.client(0) as first, made.client(1) as second:
-        async with first.stream("POST", "/v1/chat/completions", json={"model": "endless", **CHAT, "stream": True}) as one:
-            async with second.stream("POST", "/v1/chat/completions", json={"model": "endless", **CHAT, "stream": True}) as two:
-                assert (one.status_code, two.status_code) == (200, 200)
-                assert (await made.ask(0)).status_code == 429
-                refused = await made.ask(1)
-                assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-            async with asyncio.timeout(10):
-                while (await made.ask(0)).status_code != 200:
-                    await asyncio.sleep(0.05)
+    async with (
+        made.client(0) as first,
+        made.client(1) as second,
+        first.stream(
+            "POST", "/v1/chat/completions", json={"model": "endless", **CHAT, "stream": True}
+        ) as one,
+    ):
+        async with second.stream(
+            "POST", "/v1/chat/completions", json={"model": "endless", **CHAT, "stream": True}
+        ) as two:
+            assert (one.status_code, two.status_code) == (200, 200)
+            assert (await made.ask(0)).status_code == 429
+            refused = await made.ask(1)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        async with asyncio.timeout(10):
+            while (await made.ask(0)).status_code != 200:
+                await asyncio.sleep(0.05)
     async with asyncio.timeout(10):
         while (await made.ask(1)).status_code != 200:
             await asyncio.sleep(0.05)
@@ -145,10 +157,14 @@ async def test_concurrency_comes_back_from_streams_that_callers_leave(pair: Make
 
 async def test_an_aborted_stream_is_settled_for_what_came(pair: MakePair) -> None:
     made: Pair = await pair(limit("output_tokens", 1000))
-    async with made.client(0) as client:
-        async with client.stream("POST", "/v1/chat/completions", json={"model": "endless", **CHAT, "stream": True}) as answer:
-            async for _ in answer.aiter_lines():
-                break
+    async with (
+        made.client(0) as client,
+        client.stream(
+            "POST", "/v1/chat/completions", json={"model": "endless", **CHAT, "stream": True}
+        ) as answer,
+    ):
+        async for _ in answer.aiter_lines():
+            break
     async with asyncio.timeout(10):
         await made.upstream.cut.wait()
     left = int((await made.ask(0)).headers["x-ratelimit-remaining-tokens"])
@@ -156,7 +172,9 @@ async def test_an_aborted_stream_is_settled_for_what_came(pair: MakePair) -> Non
 
 
 async def test_a_failed_request_counts_as_a_request_and_uses_nothing_else(pair: MakePair) -> None:
-    made: Pair = await pair(limit("requests", 10, name="r"), limit("tokens", 1000, name="t"), limit("usd", 1, name="b"))
+    made: Pair = await pair(
+        limit("requests", 10, name="r"), limit("tokens", 1000, name="t"), limit("usd", 1, name="b")
+    )
     assert (await made.ask(0, "broken")).status_code >= 500
     answer = await made.ask(0)
     assert answer.headers["x-ratelimit-remaining-requests"] == "8"

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from foundry.errors import LimitExceeded, LimitsUnavailable
 from tests.foundry.gateway.limits.cluster import NOON, Cluster, Request, binding, demand, limit, use
-from tests.support.virtual_time import run
+from tests.support.virtual_time import passes, run
 
-_SETTINGS = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SETTINGS = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
 _DELAYS = st.sampled_from([0.0, 0.001, 0.05, 0.3])
 _SEEDS = st.integers(0, 10**6)
 _REPLICAS = st.integers(1, 4)
@@ -124,9 +126,9 @@ def test_lost_messages_and_restarts_of_the_ledger_exceed_nothing(
         cluster.start()
         playing = asyncio.create_task(cluster.play(load))
         for moment in sorted(restarts):
-            await asyncio.sleep(max(0.0, moment / 10 - cluster.now()))
+            await passes(max(0.0, moment / 10 - cluster.now()))
             cluster.kill_ledger()
-            await asyncio.sleep(0.2)
+            await passes(0.2)
             cluster.start_ledger()
         await playing
         await cluster.stop()
@@ -149,10 +151,10 @@ def test_a_replica_that_dies_costs_at_most_its_slice(
     async def main() -> None:
         cluster.start()
         playing = asyncio.create_task(cluster.play(load))
-        await asyncio.sleep(moment / 10)
+        await passes(moment / 10)
         await cluster.kill(0)
         await playing
-        await asyncio.sleep(11)
+        await passes(11)
         lost.append(cluster.lost_by(0))
         await cluster.stop()
 
@@ -189,7 +191,7 @@ def test_a_restarted_ledger_without_its_journal_learns_from_the_living(tmp_path:
         (await cluster.reserve(0, 60)).settle(use(60))
         cluster.kill_ledger()
         cluster.start_ledger()
-        await asyncio.sleep(8)
+        await passes(8)
         with pytest.raises(LimitExceeded):
             await cluster.reserve(1, 60)
         await cluster.stop()
@@ -204,7 +206,7 @@ def test_while_the_ledger_is_away_slices_serve_and_then_requests_are_told_to_com
         cluster.start()
         for _ in range(20):
             await cluster.reserve(0, 1)
-        await asyncio.sleep(1)
+        await passes(1)
         cluster.kill_ledger()
         assert cluster.limiters[0].try_reserve(cluster.bound, demand(1)) is not None
         served = 0
@@ -221,7 +223,7 @@ def test_while_the_ledger_is_away_slices_serve_and_then_requests_are_told_to_com
             await cluster.reserve(0, 1)
         assert cluster.now() == began  # known to be away: nobody waits
         cluster.start_ledger()
-        await asyncio.sleep(5)
+        await passes(5)
         await cluster.reserve(0, 1)
         await cluster.stop()
 
@@ -236,7 +238,7 @@ def test_a_full_load_needs_few_words_with_the_ledger() -> None:
         nonlocal slow
         cluster.start()
         for _ in range(4000):
-            await asyncio.sleep(0.002)
+            await passes(0.002)
             for limiter in cluster.limiters:
                 wants = demand(1)
                 if limiter.try_reserve(cluster.bound, wants) is None:

@@ -14,7 +14,7 @@ from foundry.errors import BudgetExhausted, LimitExceeded
 from foundry.gateway.limits.journal import Journal, Row
 from foundry.gateway.limits.ledger import Ledger
 from foundry.gateway.limits.limiter import Limiter, Use
-from foundry.gateway.limits.refusal import _duration
+from foundry.gateway.limits.refusal import duration
 from foundry.gateway.limits.rules import Binding, Demand
 from foundry.gateway.limits.wire import CounterId
 from foundry.types.limits import LimitEntry
@@ -172,7 +172,8 @@ def test_budgets_are_402_and_tell_dollars_to_the_refused_only() -> None:
         assert error.status == 402
         assert error.retry_after_s is None
         assert error.message == (
-            "the budget 'l' of project 'p' is 0.5 dollars, 0.1 are left and this request reserves 0.2: it never resets, ask for a higher one"
+            "the budget 'l' of project 'p' is 0.5 dollars, 0.1 are left and this request reserves 0.2:"
+            " it never resets, ask for a higher one"
         )
 
     _with_limiter(bound, play)
@@ -204,8 +205,8 @@ def test_a_used_up_limit_is_refused_without_a_word_to_the_ledger() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "200ms"), (12, "12s"), (360, "6m0s"), (3605, "1h0m5s")])
-def test_durations_are_written_as_openai_writes_them(seconds: float, words: str) -> None:
-    assert _duration(seconds) == words
+def testdurations_are_written_as_openai_writes_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 async def test_nothing_blocks_the_loop(tmp_path: Path, no_blocking: BlockBuster) -> None:

@@ -54,9 +54,15 @@ def test_without_limits_nothing_holds() -> None:
 
 
 def test_end_users_count_apart_within_their_project_and_the_nameless_together() -> None:
-    bound = rules(limit("requests", 1, scope="user"), limit("requests", 1, name="one", scope="user", subjects=("p/ann",))).binding(KEY, "r")
+    bound = rules(
+        limit("requests", 1, scope="user"),
+        limit("requests", 1, name="one", scope="user", subjects=("p/ann",)),
+    ).binding(KEY, "r")
     assert bound is not None
-    assert [key for _, key in bound.of_user("ann")] == [("l/requests/day", "p/ann"), ("one/requests/day", "p/ann")]
+    assert [key for _, key in bound.of_user("ann")] == [
+        ("l/requests/day", "p/ann"),
+        ("one/requests/day", "p/ann"),
+    ]
     assert [key for _, key in bound.of_user("")] == [("l/requests/day", "p/")]
 
 
@@ -74,7 +80,14 @@ def test_targets_of_fallback_routes_count_among_them() -> None:
     })  # fmt: skip
     second = RouteEntry(name="s", task=Task.GENERATE, targets=(target("b", DEAR),), created_at=now)
     made = LimitRules(
-        Snapshot(cluster="c", version=1, issued_at=now, keys=(KEY,), routes=(first, second), limits=(limit("usd", 1),))
+        Snapshot(
+            cluster="c",
+            version=1,
+            issued_at=now,
+            keys=(KEY,),
+            routes=(first, second),
+            limits=(limit("usd", 1),),
+        )
     )
     bound = made.binding(KEY, "r")
     assert bound is not None
@@ -88,7 +101,7 @@ def test_a_budget_rules_out_targets_without_a_price_and_refuses_when_none_is_lef
     some.demand(_call(), 3)
     none = rules(limit("usd", 1), targets=(target("a"), target("b"))).binding(KEY, "r")
     assert none is not None
-    with pytest.raises(PriceUnknown, match="budget 'l'.*no target of 'r'"):
+    with pytest.raises(PriceUnknown, match=r"budget 'l'.*no target of 'r'"):
         none.demand(_call(), 3)
 
 
@@ -96,6 +109,15 @@ def test_the_callers_bound_is_reserved_and_else_a_default() -> None:
     assert estimate(Task.GENERATE, _call(max_output_tokens=7), 30).output_tokens == 7
     assert estimate(Task.GENERATE, _call(), 30).output_tokens == DEFAULT_OUTPUT_TOKENS
     assert estimate(Task.EMBED, _call(), 30).output_tokens == 0
+
+
+def test_what_callers_make_up_neither_credits_nor_swells_a_counter() -> None:
+    bound = rules(limit("tokens", 1), limit("tokens", 1, name="u", scope="user")).binding(KEY, "r")
+    assert bound is not None
+    assert min(bound.demand(_call(max_output_tokens=-(10**9)), 0)) >= 0
+    assert bound.demand(_call(max_output_tokens=-(10**9)), 0)[3] == 1
+    [(_, (_, subject))] = bound.of_user("x" * 10_000)
+    assert len(subject) < 100
 
 
 def test_an_image_in_the_body_does_not_count_by_its_bytes() -> None:
@@ -132,6 +154,8 @@ def test_a_limit_that_means_nothing_is_refused(fields: dict[str, Any]) -> None:
 
 def test_keys_of_other_projects_meet_other_limits() -> None:
     made = rules(limit("requests", 1, subjects=("p",)))
-    other = KeyEntry(key_id="k2", key_hash="1" * 64, organization_id="o", project_id="q", scopes=("inference",))
+    other = KeyEntry(
+        key_id="k2", key_hash="1" * 64, organization_id="o", project_id="q", scopes=("inference",)
+    )
     assert made.binding(KEY, "r") is not None
     assert made.binding(other, "r") is None

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from foundry.gateway.limits.windows import FOREVER, window_at
 from foundry.types.limits import Window
 
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "America/Havana", "Africa/Cairo")
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Australia/Lord_Howe",
+    "America/Havana",
+    "Africa/Cairo",
+)
 CALENDAR: tuple[Window, ...] = ("second", "minute", "hour", "day", "week", "month")
 
 
@@ -39,7 +47,9 @@ def test_known_windows(window: Window, zone: str, now: str, start: str, end: str
 
 
 @given(st.sampled_from(CALENDAR), st.sampled_from(ZONES), st.floats(1.7e9, 1.9e9))
-def test_a_window_holds_its_instant_and_the_next_begins_where_it_ends(window: Window, zone: str, now: float) -> None:
+def test_a_window_holds_its_instant_and_the_next_begins_where_it_ends(
+    window: Window, zone: str, now: float
+) -> None:
     start, end = window_at(window, ZoneInfo(zone), now)
     assert start <= now < end
     again = window_at(window, ZoneInfo(zone), (start + end) / 2)
