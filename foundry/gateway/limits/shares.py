@@ -218,6 +218,9 @@ class Shares:
             if now >= part.end and (part.is_over or now > part.end + _LATE_S):
                 self._drop(part)
                 continue
+            if now >= part.end and part.lease > part.used:
+                part.returning = True
+                self.tell(part)
             if part.gauge and fenced:
                 part.frozen = True
             if idle and not part.touched and part.lease > part.used:

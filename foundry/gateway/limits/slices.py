@@ -33,7 +33,7 @@ class Slice:
     admission, only by a request that used more than it had reserved."""
 
     __slots__ = (
-        "asked_at", "batch", "cap", "counter", "dirty", "end", "frozen", "gauge", "lease", "life", "low", "needs", "returning",
+        "asked_at", "batch", "cap", "counter", "dirty", "end", "frozen", "gauge", "heard", "lease", "life", "low", "needs", "returning",
         "round", "spent", "spent_elsewhere", "stated", "stated_at", "touched", "used", "used_elsewhere",
     )  # fmt: skip
 
@@ -44,6 +44,8 @@ class Slice:
         self.low = self.batch = 0
         self.round = 0
         self.frozen = False
+        self.heard = False
+        """The ledger has answered the last statement."""
         self.returning = False
         """Give back what is unused with the next statement."""
         self.needs: dict[int, Waiter] = {}
@@ -70,8 +72,8 @@ class Slice:
 
     @property
     def is_over(self) -> bool:
-        """Nothing in flight, and the ledger knows what was spent."""
-        return self.used == self.spent and not self.needs and self.stated[0] == self.spent
+        """Nothing in flight, nothing kept, and the ledger has heard so."""
+        return self.heard and self.lease <= self.used == self.spent == self.stated[0] and not self.needs
 
     def wait(self, number: int, amount: int) -> Waiter:
         """Let a request wait; until it is answered all others wait behind it."""
@@ -89,7 +91,7 @@ class Slice:
             if self.asked_at and now - self.asked_at < _FAST_REFILL_S:
                 self.batch = min(self.batch * _GROWTH, max(self.batch, self.cap // _BATCH_SHARE))
             want, self.asked_at = self.batch, now
-        self.returning = self.dirty = False
+        self.returning = self.dirty = self.heard = False
         self.stated, self.stated_at = (self.spent, self.used), now
         return Statement(
             counter=self.counter,
@@ -108,7 +110,7 @@ class Slice:
 
     def apply(self, award: Award) -> bool:
         """Take the ledger's answer. True: it wants to hear again at once."""
-        self.lease = award.lease
+        self.lease, self.heard = award.lease, True
         self.spent_elsewhere, self.used_elsewhere = award.spent_elsewhere, award.used_elsewhere
         for number in award.granted:
             waiter = self.needs.pop(number, None)
