@@ -287,18 +287,23 @@ class Cluster:
         return sorted({t for r in self.done for t in (r.began, r.admitted, r.ended) if t is not None})
 
     def check_bound(self, slack_s: float) -> None:
-        """Used in a window <= cap + what requests used beyond their reserve that were in flight when the last was admitted, or
-        settled less than `slack_s` before."""
+        """At any moment: used in a window <= cap + what those requests use beyond their reserve that were in flight when the last
+        one before was admitted, or settled less than `slack_s` before that."""
         for start in {request.start for request in self.done}:
-            admitted = [r for r in self.done if r.start == start and r.admitted is not None]
-            last = max((r.admitted for r in admitted if r.admitted is not None), default=0.0)
-            excess = (
-                sum(r.excess() for r in admitted if r.ended is not None and r.ended >= last - slack_s)
-                if self._weight(2) == 2
-                else 0
-            )
+            admitted = [
+                (r, r.admitted, r.ended) for r in self.done if r.start == start and r.admitted is not None
+            ]
             for at in self.instants():
-                used = self.in_use(at, start, pending=False)
+                last = max((begun for _, begun, _ in admitted if begun <= at), default=0.0)
+                late = [
+                    r
+                    for r, begun, ended in admitted
+                    if begun <= at and ended is not None and ended >= last - slack_s
+                ]
+                used, excess = (
+                    self.in_use(at, start, pending=False),
+                    sum(request.excess() for request in late),
+                )
                 assert used <= self.cap() + excess, (used, self.cap(), excess, at)
 
     def check_refusals(self, extra: int = 0) -> None:
