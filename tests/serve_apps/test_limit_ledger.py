@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest_asyncio.fixture
 async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
     """A Ray of our own, in this process's care."""
-    folder = tempfile.mkdtemp(prefix="lr", dir="/tmp")  # noqa: S108  Ray's sockets need a short path
+    folder = tempfile.mkdtemp(prefix="lr", dir="/tmp")  # Ray's sockets need a short path
     await asyncio.to_thread(
         lambda: ray.init(
             num_cpus=2, include_dashboard=False, namespace="foundry", _temp_dir=folder, log_to_driver=False,
