@@ -33,6 +33,7 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     │   ├── QueueFull             503  every target is at its cap and so is the queue, or the wait was too long
     │   ├── NoTargetAvailable     503  every target of the route is out (circuit breaker)
     │   ├── LimitsUnavailable     503  the ledger of limits does not answer and the replica's share is used up
+    │   ├── ObjectStoreUnavailable 503 the store of files, batches and responses does not answer
     │   ├── SpoolFull             503  usage cannot be written to disk, so nothing is served unmetered
     │   └── MetricsUnavailable    503  the metrics store does not answer
     ├── MetricsRefused            500  the metrics store refused a statement: its own code and words
@@ -210,10 +211,18 @@ class UpstreamRefused(UpstreamError):
     code = "upstream_refused"
 
     def __init__(
-        self, message: str, *, status: int, param: str | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        upstream_status: int | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.status = status
+        self.upstream_status = status if upstream_status is None else upstream_status
+        """What the upstream itself answered with: what retries and health go by."""
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -271,6 +280,12 @@ class LimitsUnavailable(Unavailable):
     """The ledger of limits does not answer, and this replica's share is used up."""
 
     code = "limits_unavailable"
+
+
+class ObjectStoreUnavailable(Unavailable):
+    """The store of files, batches and responses does not answer, or refuses us."""
+
+    code = "object_store_unavailable"
 
 
 class SpoolFull(Unavailable):

@@ -9,9 +9,11 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from control_api.models import Deployment, Key, Route, RouteTarget, StoredSnapshot
+from foundry.pricing.book import PriceBook
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec, DeploymentStatus, Task
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, SignedSnapshot
@@ -33,26 +35,31 @@ def key_entry(row: Key) -> KeyEntry:
     )
 
 
-def route_entry(row: Route, engine_root: str) -> RouteEntry:
-    """A route; its targets and their deployments must be loaded."""
+def route_entry(row: Route, engine_root: str, prices: PriceBook, at: datetime) -> RouteEntry:
+    """A route; its targets and their deployments must be loaded. Vendor targets without a price of their own get the one that
+    `prices` knows at `at`."""
     return RouteEntry(
         name=row.name,
         task=Task(row.task),
-        targets=tuple(_target(target, engine_root) for target in row.targets),
+        targets=tuple(_target(target, engine_root, prices, at) for target in row.targets),
         created_at=row.created_at,
         project_ids=(row.project_id,),
     )
 
 
-def _target(row: RouteTarget, engine_root: str) -> EngineTarget | ProviderTarget:
+def _target(
+    row: RouteTarget, engine_root: str, prices: PriceBook, at: datetime
+) -> EngineTarget | ProviderTarget:
     if row.deployment is not None:
         return engine_target(row.deployment, engine_root)
+    provider, model = row.provider or "", row.model or ""
+    explicit = Price.model_validate(row.price) if row.price is not None else None
     return ProviderTarget(
-        target_id=f"{row.provider}/{row.model}",
-        provider=row.provider or "",
-        model=row.model or "",
+        target_id=f"{provider}/{model}",
+        provider=provider,
+        model=model,
         base_url=row.base_url,
-        price=Price.model_validate(row.price) if row.price is not None else None,
+        price=explicit or prices.lookup(provider, model, at),
     )
 
 

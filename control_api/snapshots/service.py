@@ -22,6 +22,7 @@ from control_api.snapshots import repository
 from control_api.snapshots.schemas import content_hash, key_entry, route_entry, signed_snapshot
 from foundry.errors import NotFound
 from foundry.gateway.signing import public_key_id, sign
+from foundry.pricing.book import book
 from foundry.types.snapshot import SignedSnapshot, Snapshot
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,10 @@ async def publish(runtime: Runtime, cluster: str, *, above: int = 0) -> int:
         await repository.lock_cluster(session, cluster)
         published = await repository.latest(session, cluster)
         key_entries = tuple(key_entry(row) for row in await keys.list_live(session))
-        route_entries = tuple(route_entry(row, engine_root) for row in await routes.list_all(session))
+        prices, at = book(), now()
+        route_entries = tuple(
+            route_entry(row, engine_root, prices, at) for row in await routes.list_all(session)
+        )
         digest = content_hash(key_entries, route_entries, signing_key_id)
         if published is not None and published.content_hash == digest and published.version > above:
             return published.version
