@@ -236,7 +236,7 @@ async def _pass_on(ask: Ask, live: Live, start: Message, send: Send) -> bytes:
 async def _pass_all(exchange: Exchange, live: Live, start: Message, send: Send) -> bytes:
     meter, chunks, said = live.meter, live.chunks, live.said
     assert meter is not None  # noqa: S101  only streams come here
-    assert chunks is not None  # noqa: S101
+    assert chunks is not None  # noqa: S101  as above
     out = live.hear_first(exchange)
     if said is not None:
         said.add(out)
