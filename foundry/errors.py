@@ -18,7 +18,8 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     ├── PermissionDenied          403  a known caller may not do this
     │   └── CallerBlocked         403  a blocking rule by address, country or user agent
     ├── NotFound                  404  does not exist, or the caller may not see it
-    │   └── ModelNotFound         404
+    │   ├── ModelNotFound         404
+    │   └── PreviousResponseNotFound  404
     ├── Conflict                  409  the state changed under the caller
     ├── LimitExceeded             429  names the limit, what is left and when it resets
     │   └── BudgetExhausted       402  the same for money
@@ -161,6 +162,12 @@ class ModelNotFound(NotFound):
     """No route with that model name is visible to the key."""
 
     code = "model_not_found"
+
+
+class PreviousResponseNotFound(NotFound):
+    """A response that a request goes on from is not stored, or the caller may not see it."""
+
+    code = "previous_response_not_found"
 
 
 class Conflict(FoundryError):

@@ -76,6 +76,10 @@ class GatewaySettings(Group):
     """How often a replica looks for batches that nobody runs."""
     batch_lease_s: float = Field(default=30.0, gt=0)
     """A replica that has been silent for so long is believed dead, and its batches are carried on by others."""
+    response_retention_s: float = Field(default=30 * 24 * 3600.0, gt=0)
+    """How long responses are stored (`store: true`, which is OpenAI's default)."""
+    background_responses: int = Field(default=256, ge=0)
+    """Responses that one replica runs in the background at a time."""
     state_sweep_s: float = Field(default=3600.0, gt=0)
     """How often files and stored responses whose time is over are deleted."""
 

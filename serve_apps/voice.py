@@ -75,6 +75,11 @@ class Voice:
         voice._tasks.append(asyncio.create_task(voice._dispatch()))
         return voice
 
+    @property
+    def pid(self) -> int:
+        """Of the speaking process."""
+        return self._process.pid
+
     def require_alive(self) -> None:
         """Raises ProcessError when the process is gone."""
         if self._process.returncode is not None:

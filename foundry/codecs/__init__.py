@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from foundry.codecs.audio import AUDIO_CODECS, AUDIO_LEGS
 from foundry.codecs.base import Codec, Leg
+from foundry.codecs.chat_legs import CHAT_CODECS, CHAT_LEGS
 from foundry.codecs.images import IMAGE_CODECS, IMAGE_LEGS
 from foundry.codecs.openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAILeg
 from foundry.codecs.pooling import POOLING_CODECS, POOLING_LEGS
+from foundry.codecs.vendor_legs import VENDOR_LEGS
 
-_ALL: tuple[Codec, ...] = (CHAT, COMPLETIONS, EMBEDDINGS, *POOLING_CODECS, *AUDIO_CODECS, *IMAGE_CODECS)
+_ALL: tuple[Codec, ...] = (
+    CHAT, COMPLETIONS, EMBEDDINGS, *CHAT_CODECS, *POOLING_CODECS, *AUDIO_CODECS, *IMAGE_CODECS
+)  # fmt: skip
 CODECS: dict[str, Codec] = {codec.path: codec for codec in _ALL}
 """By public path."""
 
@@ -19,6 +23,8 @@ LEGS: dict[tuple[str, str], Leg] = {
     (CHAT.name, "openai"): OpenAILeg(CHAT.path),
     (COMPLETIONS.name, "openai"): OpenAILeg(COMPLETIONS.path),
     (EMBEDDINGS.name, "openai"): OpenAILeg(EMBEDDINGS.path),
+    **CHAT_LEGS,
     **{(name, "openai"): leg for name, leg in (POOLING_LEGS | AUDIO_LEGS | IMAGE_LEGS).items()},
+    **VENDOR_LEGS,
 }
 """By caller's protocol (`Codec.name`) and target's wire."""

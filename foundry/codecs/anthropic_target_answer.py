@@ -223,8 +223,9 @@ class MessageReader:
                 pass  # pings, and kinds to come, which Anthropic asks clients to pass over
 
     def _started(self, message: _Message) -> Started:
-        if message.usage is not None:
-            self._usage = message.usage
+        if message.usage is None or message.usage.input_tokens is None:
+            return Started(message.id)
+        self._usage = message.usage
         return Started(message.id, self._usage.counts())
 
     def _block(self, index: int, block: _Block) -> Iterator[ChatEvent]:

@@ -1,8 +1,9 @@
 """Neutral requests as Anthropic Messages requests.
 
 Systems' and developers' messages become `system`; results of tools go into the user's turn; turns of one role are joined.
-Facts in `TargetFacts.options`: `default_max_tokens` (Anthropic requires a bound; default 4096), `thinking` ("adaptive", the
-default, or "budget" for models before adaptive thinking), `anthropic_version`, `anthropic_beta`.
+Facts in `TargetFacts.options`: `default_max_tokens` (Anthropic requires a bound; default 4096), `thinking` ("adaptive", or "budget"
+for models before adaptive thinking; none: the model does not think), `refuses` (parameters that the model answers with an error,
+separated by commas), `anthropic_version`, `anthropic_beta`.
 What it does not know: callers' protocols, answers, I/O.
 """
 
@@ -15,7 +16,7 @@ import msgspec
 
 from foundry.codecs.base import TargetFacts, UpstreamRequest
 from foundry.codecs.members import is_json_object
-from foundry.codecs.translate import carried, unsupported
+from foundry.codecs.translate import carried, require_accepted, unsupported
 from foundry.errors import InvalidParameter
 from foundry.types.chat import (
     ChatRequest,
@@ -85,6 +86,7 @@ def headers(target: TargetFacts) -> dict[str, str]:
 
 
 def _require_served(request: ChatRequest, target: TargetFacts) -> None:
+    require_accepted(request, target)
     has_json_object = request.output_format is not None and request.output_format.kind == "json_object"
     asked = {
         "n": request.n > 1,
@@ -118,9 +120,12 @@ def _thinking(request: ChatRequest, target: TargetFacts) -> dict[str, object]:
     default = int(target.options.get("default_max_tokens", DEFAULT_MAX_TOKENS))
     bound = request.max_output_tokens or default
     effort, budget = request.reasoning_effort, request.reasoning_budget_tokens
+    style = target.options.get("thinking")
     if effort == "none":
-        return {"max_tokens": bound, "thinking": {"type": "disabled"}}
-    if effort is not None and target.options.get("thinking", "adaptive") == "adaptive":
+        return {"max_tokens": bound, "thinking": {"type": "disabled"}} if style else {"max_tokens": bound}
+    if effort is not None and style is None:
+        raise unsupported("reasoning_effort", target, "the model does not think")
+    if effort is not None and style == "adaptive":
         written = "low" if effort == "minimal" else effort
         return {"max_tokens": bound, "thinking": {"type": "adaptive"}, "output_config": {"effort": written}}
     if effort is not None and budget is None:

@@ -114,7 +114,8 @@ class AnthropicMeter:
             case "content_block_start" if event.content_block is not None:
                 self.started = self.started or event.content_block.type == "tool_use"
             case "message_start" if event.message is not None:
-                self._usage = event.message.usage
+                usage = event.message.usage
+                self._usage = usage if usage is not None and usage.input_tokens is not None else None
             case "message_delta" if event.usage is not None:
                 self._usage = (self._usage or AnthropicUsage()).merged(event.usage)
                 self._whole = True

@@ -3,7 +3,8 @@
 What differs between vendors is in `TargetFacts.options`: `max_tokens_field` (default "max_tokens"; OpenAI and Azure want
 "max_completion_tokens"), `reasoning_field` (the member in which assistants' thoughts go back; default "reasoning" on own
 engines, none elsewhere), `prefill_field` ("prefix" at Mistral and DeepSeek), `top_k` ("yes" where the vendor has it),
-`reasoning_effort` ("no" where it is refused), `stream_usage` ("no" where `stream_options` is refused).
+`stream_usage` ("no" where `stream_options` is refused), `refuses` (parameters, separated by
+commas, that the model answers with an error).
 What it does not know: callers' protocols, answers, I/O.
 """
 
@@ -15,7 +16,7 @@ import msgspec
 
 from foundry.codecs import media
 from foundry.codecs.base import TargetFacts, UpstreamRequest
-from foundry.codecs.translate import carried, unsupported
+from foundry.codecs.translate import carried, require_accepted, unsupported
 from foundry.types.chat import (
     Audio,
     ChatRequest,
@@ -59,6 +60,7 @@ _encoder = msgspec.json.Encoder()
 
 def write_request(request: ChatRequest, target: TargetFacts) -> UpstreamRequest:
     """The target's request. Raises UnsupportedParameter."""
+    require_accepted(request, target)
     body: dict[str, object] = {
         "model": target.model,
         "messages": _prefilled(list(write_messages(request, target)), request, target),
@@ -121,8 +123,6 @@ def _thinking(request: ChatRequest, target: TargetFacts) -> dict[str, object]:
     if target.running_usage:
         told: dict[str, object] = {"reasoning_effort": effort, "thinking_token_budget": budget}
         return {name: value for name, value in told.items() if value is not None}
-    if target.options.get("reasoning_effort") == "no":
-        raise unsupported("reasoning_effort", target)
     if effort is None and budget is not None:
         low, medium = budget <= _LOW_BUDGET_TOKENS, budget <= _MEDIUM_BUDGET_TOKENS
         effort = "low" if low else "medium" if medium else "high"

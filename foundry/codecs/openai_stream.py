@@ -29,13 +29,15 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = 0
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's place for cached input."""
 
     def counts(self) -> UsageCounts:
         """The same in our terms."""
         prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
         return UsageCounts(
             input_tokens=self.prompt_tokens,
-            cached_input_tokens=(prompt.cached_tokens or 0) if prompt else 0,
+            cached_input_tokens=(prompt.cached_tokens if prompt else 0) or self.prompt_cache_hit_tokens or 0,
             output_tokens=self.completion_tokens or 0,
             reasoning_tokens=(completion.reasoning_tokens or 0) if completion else 0,
             cache_write_tokens=(prompt.cache_write_tokens or 0) if prompt else 0,

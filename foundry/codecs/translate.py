@@ -133,6 +133,15 @@ def carried(request: ChatRequest, known: Collection[str], target: TargetFacts) -
     return sent
 
 
+def require_accepted(request: ChatRequest, target: TargetFacts) -> None:
+    """What the model answers with an error, by its family's `refuses`, is refused before it is asked. Raises
+    UnsupportedParameter."""
+    for name in target.options.get("refuses", "").split(","):
+        said = request.others.get(name) or getattr(request, name, None) if name else None
+        if said is not None and said is not False:
+            raise unsupported(name, target)
+
+
 @dataclass(frozen=True, slots=True)
 class Translated:
     """The leg of two protocols that differ."""

@@ -25,6 +25,8 @@ _NEUTRAL: dict[str, JsonValue] = {
     "pipeline_parallel_size": 1,
     "kv_cache_memory_bytes": None,
     "max_model_len": None,
+    "adapters": {},
+    "replica_routing": "balanced",
 }
 """Fields of the big engines, and the value that means nothing."""
 

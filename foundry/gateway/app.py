@@ -8,7 +8,6 @@ unknown paths included. `/healthz` alone is open. What it does not know: which s
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -23,10 +22,8 @@ from foundry.gateway.exchange import Exchange
 from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
-from foundry.gateway.limits.journal import Journal
-from foundry.gateway.limits.ledger import Ledger
-from foundry.gateway.limits.limiter import Limiter
 from foundry.gateway.limits.wire import LedgerClient
+from foundry.gateway.limits.wiring import Limits
 from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
@@ -84,30 +81,29 @@ class Gateway:
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
-            clock=time.monotonic,
         )
-        self._own_ledger: Ledger | None = None
-        if ledger is None:
-            ledger = self._own_ledger = Ledger(Journal.of(settings))
-        self.limiter = Limiter(ledger, gateway_id)
-        inner = Inner()
-        self._cache = answer_cache(gateway, self._delivery, inner)
-        intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
+        self.limits = Limits(settings, gateway_id, ledger)
         self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
         """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
+        inner = Inner()
+        self._in_flight = 0
+        self._cache = answer_cache(gateway, self._delivery, inner)
+        self._state = State(
+            settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
+        )
+        intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             intake=intake,
             delivery=self._delivery,
-            limiter=self.limiter,
+            limiter=self.limits.limiter,
             routing=self.routing,
             cache=self._cache,
+            responses=self._state.responses_entry,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
         inner.bind(self._lifecycle)
-        self._in_flight = 0
-        self._state = State(settings, inner, busy=lambda: self._in_flight > gateway.batch_yield_above)
-        self.surface = Surface(endpoints(self._state.files, self._state.batches))
+        self.surface = Surface(endpoints(self._state))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
@@ -118,8 +114,8 @@ class Gateway:
         control, gateway = self._settings.control, self._settings.gateway
         url = f"{control.url}/v1/snapshots/{gateway.cluster}"
         self._running.push_async_callback(self._transport.aclose)
-        self._running.push_async_callback(self._cache.aclose)
         self._running.push_async_callback(self.routing.aclose)
+        self._running.push_async_callback(self._cache.aclose)
         puller = pull(
             self.snapshots,
             self._transport.session,
@@ -128,22 +124,18 @@ class Gateway:
             gateway.snapshot_wait_s,
         )
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
-        if self._own_ledger is not None:
-            self._hold(asyncio.create_task(self._own_ledger.run(), name="limit-ledger"))
-        if self.snapshots.version and self.snapshots.current().limits.rules:
-            self.limiter.start()  # else the first request that a limit holds for starts it
-        self._running.push_async_callback(self.limiter.stop)
+        self.limits.start(talk=bool(self.snapshots.version and self.snapshots.current().limits.rules))
+        self._running.push_async_callback(self.limits.stop)
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
         self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
         self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
+        self._running.push_async_callback(self._state.background.aclose)
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
         next replica."""
         await self._running.aclose()
-        if self._own_ledger is not None:
-            self._own_ledger.close()
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:

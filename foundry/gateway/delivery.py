@@ -14,7 +14,6 @@ from foundry.codecs.base import JSON, SSE, Answer, Codec
 from foundry.errors import FoundryError, LimitExceeded, SpoolFull, UpstreamTimeout
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.routing.asking import Ask, Live, require_whole
-from foundry.gateway.routing.targets import Clock
 from foundry.gateway.transport import Transport
 from foundry.types.routing import Policy
 from foundry.types.usage import UsageRecord
@@ -25,7 +24,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]  # Any: the ASGI sp
 Message = MutableMapping[str, Any]  # Any: the ASGI specification's own type
 Headers = list[tuple[bytes, bytes]]
 Resume = Callable[[Ask, Live, FoundryError], Awaitable[Live | None]]
-"""Where a broken stream goes on (`Dispatcher.resume`)."""
+"""Told of a stream that broke off; where it goes on (`Dispatcher.resume`)."""
 
 OK = 200
 _POLICIES = {policy: (b"x-foundry-policy", policy.encode()) for policy in get_args(Policy)}
@@ -58,10 +57,8 @@ class Delivery:
         cluster: str,
         gateway: str,
         sends_request_id: bool,
-        clock: Clock,
     ) -> None:
         self._transport = transport
-        self._clock = clock
         self._sink = sink
         self._cluster = cluster
         self._gateway = gateway
@@ -144,7 +141,7 @@ class Delivery:
         the end marker goes out with ours. A stream that breaks off is resumed where the route says so, else it ends with an
         error event."""
         exchange, codec = ask.exchange, ask.codec
-        start = self._stream_start(codec, exchange, live.content_type)
+        start = self._stream_start(codec, exchange, live.response.content_type if live.response else SSE)
         try:
             while True:
                 try:
@@ -152,7 +149,6 @@ class Delivery:
                     live.attempt.outcome = exchange.outcome = "completed"
                     break
                 except FoundryError as error:
-                    live.broke_off(exchange, error, self._clock())
                     following = await resume(ask, live, error)
                     if following is None or following is live:
                         last = _ending(ask, live, error, whole=following is live)
@@ -178,7 +174,8 @@ class Delivery:
             exchange.head_sent = True
             await send(start)
         await send({"type": "http.response.body", "body": last})
-        await self._transport.drain(live.response)
+        if live.response is not None:
+            await self._transport.drain(live.response)
 
     async def comment(self, codec: Codec, exchange: Exchange, send: Send, words: str) -> None:
         """Tell a caller who waits for a stream something that is not part of it."""

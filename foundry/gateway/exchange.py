@@ -102,10 +102,10 @@ class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "acting_for", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated", "fallback",
-        "first_token_ns", "guardrails", "head_sent", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms",
-        "received_at", "request_bytes", "request_id",
-        "reservation", "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
+        "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated",
+        "fallback", "first_token_ns", "guardrails", "head_sent", "key", "last_token_ns", "outcome", "policy", "protocol",
+        "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow", "status",
+        "streamed", "user",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -113,8 +113,9 @@ class Exchange:
         self.received_at = datetime.now(UTC)
         self.request_id = request_id or new_id("req")
         self.protocol = protocol
-        self.acting_for = ""
-        """The hash of the key that the gateway itself acts for (`inner.py`); empty for requests from outside."""
+        self.acting_for = self.answer_id = ""
+        """The hash of the key that the gateway itself acts for (`inner.py`), and the id that was given out for the answer (a
+        response in the background); empty for requests from outside."""
         self.key: KeyEntry | None = None
         self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
         self.fallback = ""

@@ -68,12 +68,19 @@ class Inner:
         self._lifecycle = lifecycle
 
     async def ask(
-        self, codec: Codec, body: bytes, *, key_hash: str, request_id: str | None = None, batch_id: str = ""
+        self,
+        codec: Codec,
+        body: bytes,
+        *,
+        key_hash: str,
+        request_id: str | None = None,
+        batch_id: str = "",
+        answer_id: str = "",
     ) -> InnerAnswer:
         """One whole request; errors come as the answer that a caller would see. Raises SpoolFull when no record can be kept."""
         assert self._lifecycle is not None  # noqa: S101  bound when the gateway is made
         exchange = Exchange(codec.name, request_id)
-        exchange.acting_for, exchange.batch_id = key_hash, batch_id
+        exchange.acting_for, exchange.batch_id, exchange.answer_id = key_hash, batch_id, answer_id
         status, headers, parts = 0, dict[bytes, bytes](), list[bytes]()
         given = False
 

@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from foundry.codecs.base import Call, Codec
+from foundry.codecs.responses_codec import RESPONSES
 from foundry.errors import (
     AuthenticationFailed,
     FoundryError,
@@ -33,6 +34,7 @@ from foundry.gateway.routing.asking import Ask
 from foundry.gateway.routing.waiting import Wait, wait_of
 from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
+from foundry.gateway.stateful.responses.entry import ResponsesEntry
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ class Lifecycle:
         limiter: Limiter,
         routing: Routing,
         cache: AnswerCache,
+        responses: ResponsesEntry,
         pepper: bytes,
     ) -> None:
         self._snapshots = snapshots
@@ -57,6 +60,7 @@ class Lifecycle:
         self._intake = intake
         self._delivery = delivery
         self._limiter = limiter
+        self._responses = responses
         self._pepper = pepper
 
     async def infer(
@@ -114,6 +118,25 @@ class Lifecycle:
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
+        if codec is RESPONSES:
+
+            async def onwards(call: Call, send: Send) -> None:
+                await self._through(index, codec, exchange, call, route, headers, send)
+
+            await self._responses.serve(exchange, call, send, onwards)
+        else:
+            await self._through(index, codec, exchange, call, route, headers, send)
+
+    async def _through(
+        self,
+        index: Index,
+        codec: Codec,
+        exchange: Exchange,
+        call: Call,
+        route: Route,
+        headers: dict[bytes, bytes],
+        send: Send,
+    ) -> None:
         await self._limit(index, exchange, call)
         forward = partial(self._forward, index, wait_of(headers))
         if route.cache is not None:
@@ -163,7 +186,9 @@ class Lifecycle:
         assert exchange.key is not None  # noqa: S101  authorise sets it or raises
         binding = index.limits.binding(exchange.key, call.model)
         if binding is not None:
-            demand, limiter = binding.demand(call, exchange.request_bytes), self._limiter
+            # with what the gateway itself put in: the turns before, of a stored conversation
+            size = sum(len(memoryview(value)) for value in call.fields.values()) if exchange.protocol == RESPONSES.name else 0
+            demand, limiter = binding.demand(call, max(size, exchange.request_bytes)), self._limiter
             exchange.reservation = limiter.try_reserve(binding, demand, call.user) or await limiter.reserve(
                 binding, demand, call.user
             )

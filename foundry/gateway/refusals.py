@@ -16,6 +16,8 @@ from foundry.errors import UpstreamRefused
 CALLERS_FAULT = frozenset({400, 413, 415, 422})
 _PASSED_ON = CALLERS_FAULT | {429, 503}
 _BAD_GATEWAY = 502
+_LONGEST_S = 86_400.0
+"""A target that wants more than a day is believed for a day."""
 
 
 def refusal_from(status: int, headers: Mapping[str, str], told: Told, target_id: str) -> UpstreamRefused:
@@ -36,13 +38,15 @@ def refusal_from(status: int, headers: Mapping[str, str], told: Told, target_id:
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """OpenAI's and Azure's milliseconds if told, else the standard header's seconds or date."""
     milliseconds = headers.get("retry-after-ms", "")
-    if milliseconds.isdigit():
-        return int(milliseconds) / 1000.0
+    if milliseconds.isdecimal():
+        return min(_LONGEST_S, float(milliseconds) / 1000.0)
     value = headers.get("retry-after", "")
-    if value.isdigit():
-        return float(value)
+    if value.isdecimal():
+        return min(_LONGEST_S, float(value))
     try:
         until = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, (until - datetime.now(until.tzinfo or UTC)).total_seconds()) if until.tzinfo else None
+    if until.tzinfo is None:
+        return None
+    return min(_LONGEST_S, max(0.0, (until - datetime.now(UTC)).total_seconds()))

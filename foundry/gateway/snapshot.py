@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,11 +19,12 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
-from foundry.errors import FoundryError, SnapshotMissing
+from foundry.errors import ConfigurationError, FoundryError, SnapshotMissing
 from foundry.gateway.cache.keys import CacheRule
 from foundry.gateway.limits.rules import LimitRules
 from foundry.gateway.signing import SnapshotRejected, verify
 from foundry.gateway.upstream import Upstream
+from foundry.providers.vendors import Vendor, merged
 from foundry.types.snapshot import KeyEntry, RouteEntry, SignedSnapshot, Snapshot
 
 log = structlog.get_logger()
@@ -36,10 +38,12 @@ class Route:
 
     __slots__ = ("cache", "entry", "upstreams")
 
-    def __init__(self, entry: RouteEntry, engine_token: str) -> None:
+    def __init__(self, entry: RouteEntry, engine_token: str, vendors: Mapping[str, Vendor] | None) -> None:
         self.entry = entry
         self.cache = CacheRule.of(entry)
-        self.upstreams = tuple(Upstream(target, engine_token=engine_token) for target in entry.targets)
+        self.upstreams = tuple(
+            Upstream(target, engine_token=engine_token, vendors=vendors) for target in entry.targets
+        )
 
     def visible_to(self, key: KeyEntry) -> bool:
         """Whether this key may know that the route exists."""
@@ -60,7 +64,17 @@ class Index:
         self.expiries = {
             entry.key_id: entry.expires_at.timestamp() for entry in snapshot.keys if entry.expires_at
         }
-        self.routes = {entry.name: Route(entry, engine_token) for entry in snapshot.routes}
+        vendors = _vendors(snapshot)
+        self.routes = {entry.name: Route(entry, engine_token, vendors) for entry in snapshot.routes}
+
+
+def _vendors(snapshot: Snapshot) -> Mapping[str, Vendor]:
+    """The shipped rows with the operator's laid over them. A bad row, which the control API refuses, costs only itself."""
+    try:
+        return merged(snapshot.providers)
+    except ConfigurationError as error:
+        log.warning("providers_ignored", reason=error.message)
+        return merged({})
 
 
 class SnapshotStore:

@@ -7,6 +7,7 @@ what the endpoints do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -15,11 +16,10 @@ from foundry.codecs import CODECS
 from foundry.errors import MethodNotAllowed, NotFound
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.models import get_model, list_models
-from foundry.gateway.stateful.batches.endpoints import BatchEndpoints
 from foundry.gateway.stateful.edge import Asked, Handler, Reply
-from foundry.gateway.stateful.files import Files
+from foundry.gateway.stateful.state import State
 
-_ID = "{id}"
+_SLOT = re.compile(r"\{id\}|\{name\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +28,29 @@ class Endpoint:
 
     method: str
     pattern: str
-    """At most one `{id}`; it holds slashes only at the end of the path (names of models do)."""
+    """At most one `{id}`, which holds no slash, or at its end a `{name}`, which may."""
     protocol: str
     """Value of `UsageRecord.protocol`."""
     handler: Handler
 
     def match(self, path: str) -> str | None:
         """The id in the path ("" where the pattern has none); None when it is another path."""
-        before, slot, after = self.pattern.partition(_ID)
-        if not slot:
+        slot = _SLOT.search(self.pattern)
+        if slot is None:
             return "" if path == self.pattern else None
+        before, after = self.pattern[: slot.start()], self.pattern[slot.end() :]
         if not path.startswith(before) or not path.endswith(after):
             return None
         found = unquote(path[len(before) : len(path) - len(after)])
-        return found if found and (not after or "/" not in found) else None
+        return found if found and (slot[0] == "{name}" or "/" not in found) else None
 
 
-def endpoints(files: Files, batches: BatchEndpoints) -> tuple[Endpoint, ...]:
+def endpoints(state: State) -> tuple[Endpoint, ...]:
     """All of them."""
+    files, batches, responses = state.files, state.batches, state.responses
     return (
         Endpoint("GET", "/v1/models", "models", _list_models),
-        Endpoint("GET", "/v1/models/{id}", "models", _get_model),
+        Endpoint("GET", "/v1/models/{name}", "models", _get_model),
         Endpoint("POST", "/v1/files", "files", files.upload),
         Endpoint("GET", "/v1/files", "files", files.list),
         Endpoint("GET", "/v1/files/{id}/content", "files", files.get_content),
@@ -58,6 +60,10 @@ def endpoints(files: Files, batches: BatchEndpoints) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/v1/batches", "batches", batches.list),
         Endpoint("GET", "/v1/batches/{id}", "batches", batches.get),
         Endpoint("POST", "/v1/batches/{id}/cancel", "batches", batches.cancel),
+        Endpoint("GET", "/v1/responses/{id}/input_items", "responses", responses.input_items),
+        Endpoint("POST", "/v1/responses/{id}/cancel", "responses", responses.cancel),
+        Endpoint("GET", "/v1/responses/{id}", "responses", responses.get),
+        Endpoint("DELETE", "/v1/responses/{id}", "responses", responses.remove),
     )
 
 

@@ -95,11 +95,11 @@ class Transport:
             raise UpstreamUnreachable(f"{url.host}:{url.port} cannot be reached: {error}") from error
 
     @staticmethod
-    def begun(response: aiohttp.ClientResponse, patience: Patience) -> None:
-        """The first byte came: from now on the route's own bound on silence holds."""
+    def shorten_silence(response: aiohttp.ClientResponse, longest_s: float) -> None:
+        """The first byte came: from now on the route's own, shorter bound on silence holds."""
         connection = response.connection
-        if patience.between_chunks_s is not None and connection is not None and connection.protocol:
-            connection.protocol.read_timeout = patience.between_chunks_s
+        if connection is not None and connection.protocol is not None:
+            connection.protocol.read_timeout = longest_s
             connection.protocol.start_timeout()
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:

@@ -7,20 +7,25 @@ What it does not know: HTTP itself (`transport.py`), which target a request take
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from yarl import URL
 
 from foundry.codecs import LEGS
 from foundry.codecs.base import Codec, Leg, TargetFacts, UpstreamRequest
 from foundry.errors import DeploymentNotReady, FoundryError, ProtocolNotServed
-from foundry.providers.vendors import vendor
+from foundry.providers.provider import Provider, provider
+from foundry.providers.vendors import Vendor, Wire
 from foundry.types.deployment import SERVING_PHASES
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, ProviderTarget
 
 DEFAULT_RETRY_AFTER_S = 5.0
 """Told to a caller of an engine that is not ready when nobody knows how long it will take."""
-_ENGINE_WIRES = ("openai",)
+_ENGINE_WIRES: tuple[Wire, ...] = ("openai",)
+_ENGINE_HEALTH, _MODELS = "/health", "/v1/models"
+_PROBED_WIRES: tuple[Wire, ...] = ("openai", "anthropic")
+"""Wires whose servers list their models at no cost. Targets of other wires come back by trials alone."""
 _HEADERS = {
     "accept": "*/*",
     "accept-encoding": "identity",
@@ -29,90 +34,132 @@ _HEADERS = {
 """Sent with every request, all that aiohttp would add by itself included: leaving those out by its own option costs 4%."""
 
 
+class Way(NamedTuple):
+    """How a caller's protocol is spoken with a target."""
+
+    leg: Leg
+    wire: Wire
+
+
 class Upstream:
     """One target, ready to be called."""
 
     __slots__ = (
         "_headers",
-        "_legs",
+        "_provider",
         "_urls",
-        "base_url",
+        "_ways",
+        "_wires",
         "deployment",
         "error",
         "facts",
         "model",
         "price",
         "provider",
+        "root",
         "target",
         "target_id",
-        "wires",
     )
 
-    def __init__(self, target: EngineTarget | ProviderTarget, *, engine_token: str) -> None:
+    def __init__(
+        self,
+        target: EngineTarget | ProviderTarget,
+        *,
+        engine_token: str,
+        vendors: Mapping[str, Vendor] | None = None,
+    ) -> None:
         self.target = target
         self.target_id = target.target_id
         self.model = target.model
         self.price: Price | None = target.price
-        self.base_url = target.base_url or ""
-        self.deployment = self.provider = ""
-        self.wires: tuple[str, ...] = _ENGINE_WIRES
-        self._headers: dict[str, str] = dict(_HEADERS)
+        self.deployment = self.provider = self.root = ""
         self.error: FoundryError | None = None
         """Why it cannot be called: DeploymentNotReady with the engine's phase, or ConfigurationError naming what is missing."""
-        self._urls: dict[str, URL] = {}
-        self._legs: dict[str, Leg] = {}
-        running_usage = isinstance(
-            target, EngineTarget
-        )  # vLLM and SGLang report usage in every chunk when asked
-        self.facts = TargetFacts(target.target_id, target.model, running_usage=running_usage)
+        self._provider: Provider | None = None
+        self._wires: tuple[Wire, ...] = ()
+        self._headers: Mapping[str, str] = {}
+        self._urls: dict[tuple[Wire, str], URL] = {}
+        self._ways: dict[str, Way] = {}
+        self.facts = TargetFacts(target.target_id, target.model)
         if isinstance(target, EngineTarget):
-            self.deployment = target.deployment
-            self._headers["authorization"] = f"Bearer {engine_token}"
-            self.error = _not_ready(target)
+            self._own(target, engine_token)
         else:
-            self.provider = target.provider
-            self._authenticate(target)
+            self._vendors(target, vendors)
 
-    def _authenticate(self, target: ProviderTarget) -> None:
+    def _own(self, target: EngineTarget, engine_token: str) -> None:
+        self.deployment, self.root, self._wires = target.deployment, target.base_url, _ENGINE_WIRES
+        self._headers = {**_HEADERS, "authorization": f"Bearer {engine_token}"}
+        # vLLM and SGLang report usage in every chunk when asked
+        self.facts = TargetFacts(target.target_id, target.model, running_usage=True)
+        self.error = _not_ready(target)
+
+    def _vendors(self, target: ProviderTarget, vendors: Mapping[str, Vendor] | None) -> None:
+        self.provider = target.provider
         try:
-            row = vendor(target.provider)
-            self.base_url = target.base_url or row.base_url
-            self._headers["authorization"] = f"Bearer {row.secret()}"
+            found = self._provider = provider(target.provider, vendors, base_url=target.base_url)
+            self._wires = found.wires
+            options = found.options_for(target.model)
+            running = options.get("running_usage") == "true"
+            self.facts = TargetFacts(target.target_id, target.model, running_usage=running, options=options)
+            self.root = found.base_url
+            found.require_secret()
         except FoundryError as error:
             self.error = error  # the snapshot stays usable: only calls to this target fail, and say why
 
-    def leg(self, codec: Codec) -> Leg:
+    def way(self, codec: Codec) -> Way:
         """How to speak the caller's protocol with this target. Raises ProtocolNotServed."""
-        leg = self._legs.get(codec.name)
-        if leg is None:
-            found = (LEGS[codec.name, wire] for wire in self.wires if (codec.name, wire) in LEGS)
-            leg = next(found, None)
-            if leg is None:
-                raise ProtocolNotServed(
-                    f"{self.target_id} does not serve {codec.path}: ask another model", param="model"
-                )
-            self._legs[codec.name] = leg
-        return leg
+        way = self._ways.get(codec.name)
+        if way is None:
+            way = self._ways[codec.name] = self._find_way(codec)
+        return way
 
-    def url(self, path: str) -> URL:
-        """The target's URL for a path."""
-        url = self._urls.get(path)
+    def _find_way(self, codec: Codec) -> Way:
+        wires = self._provider.wires_for(codec.name) if self._provider else self._wires
+        for wire in wires:
+            leg = LEGS.get((codec.name, wire))
+            if leg is not None:
+                return Way(leg, wire)
+        raise ProtocolNotServed(
+            f"{self.target_id} does not serve {codec.path}: ask another model", param="model"
+        )
+
+    def url(self, wire: Wire, path: str) -> URL:
+        """The target's URL for a path of a wire."""
+        url = self._urls.get((wire, path))
         if url is None:
-            url = self._urls[path] = URL(self.base_url + path, encoded=True)
+            text = self._provider.url(wire, path, model=self.model) if self._provider else self.root + path
+            url = self._urls[wire, path] = URL(text, encoded=True)
         return url
 
-    def headers(self, request: UpstreamRequest, request_id: str) -> Mapping[str, str]:
+    async def refresh(self) -> None:
+        """Get credentials that have run out; only AWS's ever do."""
+        if self._provider is not None and not self._provider.fresh:
+            await self._provider.refresh()
+
+    def headers(self, way: Way, url: URL, request: UpstreamRequest, request_id: str) -> Mapping[str, str]:
         """All headers of one request to this target."""
         return {
-            **self._headers,
+            **(
+                self._headers if self._provider is None else self._vendor_headers(way.wire, url, request.body)
+            ),
             **request.headers,
             "content-type": request.content_type,
             "x-request-id": request_id,
         }
 
-    def probe_headers(self) -> Mapping[str, str]:
-        """Headers of a GET that asks whether the target is alive."""
-        return self._headers
+    def _vendor_headers(self, wire: Wire, url: URL, body: bytes) -> Mapping[str, str]:
+        assert self._provider is not None  # noqa: S101  the caller has looked
+        return {**_HEADERS, **self._provider.headers_for(str(url), body, wire=wire)}
+
+    def probe(self) -> tuple[URL, Mapping[str, str]] | None:
+        """URL and headers of a GET that costs nothing and tells whether the target is alive; None where there is none."""
+        if self._provider is None:
+            return self.url(_ENGINE_WIRES[0], _ENGINE_HEALTH), self._headers
+        wire: Wire | None = next((one for one in _PROBED_WIRES if one in self._wires), None)
+        if wire is None:
+            return None
+        url = self.url(wire, _MODELS)
+        return url, self._vendor_headers(wire, url, b"")
 
 
 def _not_ready(target: EngineTarget) -> DeploymentNotReady | None:

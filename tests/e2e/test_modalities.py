@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,7 +18,6 @@ import pytest
 from foundry.client import ControlClient
 from foundry.engines.defaults import SPEECH, TRANSCRIPTION
 from foundry.local.instance import Instance
-from foundry.types.control import EngineTargetSpec
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
 from tests.e2e.conftest import EMBED
 
@@ -44,6 +46,13 @@ def test_the_error_rate_counts_words() -> None:
     assert word_error_rate("a b c d", "a x c") == 0.5
 
 
+def _foundry(platform: Instance, *arguments: str) -> None:
+    command = [sys.executable, "-m", "foundry.cli", *arguments]
+    environment = {**os.environ, "FOUNDRY_HOME": str(platform.home)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def _ready(control: ControlClient, spec: DeploymentSpec, url: str, key: str) -> None:
     """Wait until the deployment is ready and the gateway knows it."""
     deadline = time.monotonic() + READY_S
@@ -66,14 +75,16 @@ def _ready(control: ControlClient, spec: DeploymentSpec, url: str, key: str) -> 
 def sound(platform: Instance, control: ControlClient) -> Iterator[None]:
     """Both engines, deployed the way a user does."""
     for spec in (TRANSCRIPTION, SPEECH):
-        control.deployments.put(spec)
-        control.routes.put(spec.served_model_name, [EngineTargetSpec(deployment=spec.name)], task=spec.task)
+        _foundry(platform, "deployments", "add", spec.name)
     for spec in (TRANSCRIPTION, SPEECH):
         _ready(control, spec, platform.openai_url, platform.admin_key)
     yield
     for spec in (TRANSCRIPTION, SPEECH):
-        control.routes.delete(spec.served_model_name)
-        control.deployments.delete(spec.name)
+        _foundry(platform, "deployments", "remove", spec.name)
+    assert not {route.name for route in control.routes.list()} & {
+        SPEECH.served_model_name,
+        TRANSCRIPTION.served_model_name,
+    }
 
 
 def _record(control: ControlClient, request_id: str) -> dict[str, Any]:

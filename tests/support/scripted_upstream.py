@@ -94,10 +94,10 @@ class ScriptedUpstream:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await self._note(request)
-        model: str = self.script.pop(0) if self.script else body["model"]
         if self.fail_first > 0:
             self.fail_first -= 1
             return web.json_response({"error": {"message": "busy"}}, status=503, headers={"Retry-After": "0"})
+        model: str = self.script.pop(0) if self.script else body["model"]
         if model == "die-before":
             assert request.transport is not None
             request.transport.abort()

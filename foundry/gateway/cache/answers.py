@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
 from foundry.codecs.base import JSON, Answer, Call, Codec
+from foundry.codecs.replay import Replay
 from foundry.gateway.cache.kept import Kept, KeptStore
 from foundry.gateway.cache.keys import CacheRule, exact_key, group_key, is_deterministic
 from foundry.gateway.cache.neighbours import Neighbours, Vector, unit
 from foundry.gateway.cache.question import question_of
 from foundry.gateway.cache.recording import Recording
-from foundry.gateway.cache.replay import Replay
 from foundry.gateway.delivery import Delivery, Send
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.snapshot import Route

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from foundry.codecs.replay import REPLAYS
 from foundry.gateway.cache.answers import AnswerCache
 from foundry.gateway.cache.embedding import Embedder
 from foundry.gateway.cache.kept import MemoryStore, ValkeyStore
@@ -20,5 +21,5 @@ def answer_cache(gateway: GatewaySettings, delivery: Delivery, inner: Inner) -> 
         Neighbours(gateway.cache_vector_bytes),
         max_answer_bytes=gateway.cache_max_answer_bytes,
         embed=Embedder(inner),
-        replays={},
+        replays=REPLAYS,
     )

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Never
 
 import aiohttp
 
-from foundry.codecs.base import BYTES_PER_TOKEN, Answer, Call, Codec, Leg, Meter
+from foundry.codecs.base import BYTES_PER_TOKEN, Answer, Call, Codec, Leg, Meter, UpstreamRequest
 from foundry.errors import FoundryError, UpstreamBroke, UpstreamTimeout
 from foundry.gateway.exchange import Attempt, Exchange
 from foundry.gateway.refusals import refusal_from
 from foundry.gateway.routing.continuation import Continuation, Spliced, Transcript
+from foundry.gateway.routing.plan import Board
 from foundry.gateway.routing.retries import COOL_S, verdict_on
-from foundry.gateway.routing.targets import Clock, Lease
+from foundry.gateway.routing.targets import Lease
 from foundry.gateway.routing.tries import Tries
 from foundry.gateway.routing.waiting import Wait
 from foundry.gateway.transport import Patience, Transport
+from foundry.gateway.upstream import Way
 from foundry.types.usage import UsageCounts
 
 _OK = 200
@@ -65,19 +66,18 @@ class Ask:
 
 
 class Live:
-    """An answer that has begun, or is there whole. `close` is owed, once; more are harmless."""
+    """An answer: on its way at first, then begun or there whole. `close` is owed once it has begun; more are harmless."""
 
-    __slots__ = ("answer", "attempt", "chunks", "content_type", "first", "lease", "meter", "response", "said")
+    __slots__ = ("answer", "attempt", "begun", "chunks", "first", "lease", "meter", "response", "said")
 
-    def __init__(
-        self, attempt: Attempt, lease: Lease, response: aiohttp.ClientResponse, answer: Answer | None = None
-    ) -> None:
+    def __init__(self, attempt: Attempt, lease: Lease) -> None:
         self.attempt = attempt
         self.lease = lease
-        self.response = response
-        self.answer = answer
+        self.begun = False
+        """The first byte is there: from now on the caller has it."""
+        self.response: aiohttp.ClientResponse | None = None
+        self.answer: Answer | None = None
         """The whole answer; None: a stream."""
-        self.content_type = response.content_type
         self.meter: Meter | None = None
         self.chunks: AsyncIterator[bytes] | None = None
         """What is still to come of a stream."""
@@ -118,127 +118,122 @@ class Live:
             return
         counts = meter.counts()
         if counts is not None:
-            self.attempt.count(counts, "reported" if meter.ended else "partial")
+            self.attempt.count(counts, "reported" if meter.ended and meter.error is None else "partial")
         elif meter.started:
             self.attempt.count(estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
     def close(self) -> None:
         """Let go of the connection and of the place at the target."""
-        self.response.close()
+        if self.response is not None:
+            self.response.close()
         self.lease.close()
 
 
 class Asker:
     """Asks targets; one per gateway replica."""
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
+    def __init__(self, transport: Transport, board: Board) -> None:
         self._transport = transport
-        self._clock = clock
+        self._board = board
 
     async def begin(self, ask: Ask, lease: Lease, patience: Patience, *, hedged: bool = False) -> Live:
         """Ask the target whose place `lease` is; it belongs to the answer then. Raises what went wrong."""
-        attempt = None
+        live = None
         try:
-            upstream = lease.candidate.upstream
-            leg = upstream.leg(ask.codec)
-            rest = ask.continuation
+            upstream, rest = lease.candidate.upstream, ask.continuation
+            way = upstream.way(ask.codec)
             call = ask.call if rest is None else rest.call(ask.call, upstream)
-            request = leg.request(call, upstream.facts)
-            attempt = ask.exchange.begin(upstream, hedged=hedged)
-            headers = upstream.headers(request, ask.exchange.request_id)
-            url = upstream.url(request.path)
+            request = way.leg.request(call, upstream.facts)
+            live = Live(ask.exchange.begin(upstream, hedged=hedged), lease)
+            if upstream.provider:
+                await upstream.refresh()
             if patience.first_byte_s is None:
-                response = await self._transport.open(url, headers, request.body, patience)
-                return await self._read(ask, attempt, lease, leg, response)
-            return await self._in_time(
-                ask, attempt, lease, leg, patience, self._transport.open(url, headers, request.body, patience)
-            )
+                await self._open(ask, live, way, request, patience)
+                await self._read(ask, live, way.leg, patience)
+            else:
+                await self._in_time(ask, live, way, request, patience)
+            return live  # noqa: TRY300  `finally` asks whether it has begun
         except FoundryError as error:
-            if attempt is not None:
-                attempt.fail(error)
+            if live is not None:
+                live.attempt.fail(error)
                 self._judge(lease, error)
-            lease.close()
             raise
-        except BaseException:
-            lease.close()
-            raise
+        finally:
+            if live is None or not live.begun:
+                lease.close()
+                if live is not None and live.response is not None:
+                    live.count(ask.exchange)
+                    live.response.close()
 
     async def _in_time(
-        self,
-        ask: Ask,
-        attempt: Attempt,
-        lease: Lease,
-        leg: Leg,
-        patience: Patience,
-        opening: Awaitable[aiohttp.ClientResponse],
-    ) -> Live:
-        """`_read` with a bound of its own on the first byte."""
+        self, ask: Ask, live: Live, way: Way, request: UpstreamRequest, patience: Patience
+    ) -> None:
+        """The same with a bound of its own on the first byte."""
         limit = patience.first_byte_s
         try:
             async with asyncio.timeout(limit) as bound:
-                response = await opening
-                if not (ask.call.stream and leg.streams(response.content_type)):
+                response = await self._open(ask, live, way, request, patience)
+                if not (ask.call.stream and way.leg.streams(response.content_type)):
                     bound.reschedule(None)  # the head of a whole answer is its first byte
-                self._transport.begun(response, patience)
-                return await self._read(ask, attempt, lease, leg, response)
+                await self._read(ask, live, way.leg, patience)
         except TimeoutError as error:
             raise UpstreamTimeout(
-                f"{attempt.upstream.target_id} did not begin to answer within {limit:g} s"
+                f"{live.attempt.upstream.target_id} did not begin to answer within {limit:g} s"
             ) from error
 
-    async def _read(
-        self, ask: Ask, attempt: Attempt, lease: Lease, leg: Leg, response: aiohttp.ClientResponse
-    ) -> Live:
-        try:
-            attempt.status = response.status
-            attempt.first_byte_ns = time.perf_counter_ns()
-            if response.status != _OK:
-                await self._refused(attempt, leg, response)
-            attempt.answered = True
-            if ask.call.stream and leg.streams(response.content_type):
-                return await self._first(ask, attempt, lease, leg, response)
+    async def _open(
+        self, ask: Ask, live: Live, way: Way, request: UpstreamRequest, patience: Patience
+    ) -> aiohttp.ClientResponse:
+        """Up to the head of an answer. Raises UpstreamRefused when it is an error."""
+        attempt = live.attempt
+        upstream = attempt.upstream
+        url = upstream.url(way.wire, request.path)
+        headers = upstream.headers(way, url, request, ask.exchange.request_id)
+        response = live.response = await self._transport.open(url, headers, request.body, patience)
+        attempt.status = response.status
+        attempt.first_byte_ns = time.perf_counter_ns()
+        if response.status != _OK:
+            told = way.leg.told(await self._transport.read(response))
+            raise refusal_from(response.status, response.headers, told, upstream.target_id)
+        attempt.answered = True
+        return response
+
+    async def _read(self, ask: Ask, live: Live, leg: Leg, patience: Patience) -> None:
+        """A whole answer, or a stream up to the first thing for the caller."""
+        attempt, response = live.attempt, live.response
+        assert response is not None  # noqa: S101  `_open` sets it or raises
+        if ask.call.stream and leg.streams(response.content_type):
+            await self._first(ask, live, leg, response)
+            if patience.between_chunks_s is not None:
+                self._transport.shorten_silence(response, patience.between_chunks_s)
+            now_ns = attempt.first_byte_ns = time.perf_counter_ns()
+            live.lease.answered(self._board.clock(), (now_ns - attempt.opened_ns) / 1e6)
+        else:
             body = await self._transport.read(response)
-            answer = leg.answer(ask.call, body, response.headers.get("content-type", ""))
+            live.answer = leg.answer(ask.call, body, response.headers.get("content-type", ""))
             attempt.outcome = "completed"
-            count_answer(ask.exchange, attempt, answer)
-            lease.answered(self._clock(), None)
-            return Live(attempt, lease, response, answer)
-        except BaseException:
-            response.close()
-            raise
+            count_answer(ask.exchange, attempt, live.answer)
+            live.lease.answered(self._board.clock(), None)
+        live.begun = True
 
-    async def _refused(self, attempt: Attempt, leg: Leg, response: aiohttp.ClientResponse) -> Never:
-        told = leg.told(await self._transport.read(response))
-        raise refusal_from(response.status, response.headers, told, attempt.upstream.target_id)
-
-    async def _first(
-        self, ask: Ask, attempt: Attempt, lease: Lease, leg: Leg, response: aiohttp.ClientResponse
-    ) -> Live:
+    async def _first(self, ask: Ask, live: Live, leg: Leg, response: aiohttp.ClientResponse) -> None:
         """Read on until there is something for the caller. Raises UpstreamBroke when it ends or fails before."""
-        live = Live(attempt, lease, response)
         meter = leg.meter(ask.call)
         if ask.continuation is not None:
             meter = Spliced(meter, ask.continuation)
         live.meter = meter
         live.chunks = self._transport.stream(response)
-        try:
-            async for data in live.chunks:
-                live.first = meter.feed(data)
-                if live.first or meter.ended:
-                    break
-            else:
-                live.first = meter.close()
-            if not live.first:
-                require_whole(meter)
-        except BaseException:
-            live.count(ask.exchange)
-            raise
-        now_ns = attempt.first_byte_ns = time.perf_counter_ns()
-        lease.answered(self._clock(), (now_ns - attempt.opened_ns) / 1e6)
-        return live
+        async for data in live.chunks:
+            live.first = meter.feed(data)
+            if live.first or meter.ended or meter.error is not None:
+                break
+        else:
+            live.first = meter.close()
+        if not live.first:
+            require_whole(meter)
 
     def _judge(self, lease: Lease, error: FoundryError) -> None:
-        verdict, now = verdict_on(error), self._clock()
+        verdict, now = verdict_on(error), self._board.clock()
         if verdict.unhealthy:
             lease.failed(now)
         if verdict.cool:

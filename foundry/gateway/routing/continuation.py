@@ -33,8 +33,8 @@ _BOUNDS = ("max_tokens", "max_completion_tokens")
 _COMPACT_BYTES = 32 * 1024
 _TEXT_ONLY = frozenset({"role", "content", "text"})
 
+# Any: JSON objects of a protocol that this module only changes in places
 Json = dict[str, Any]
-"""Any: a JSON object of a protocol that this module only changes in places."""
 _event = msgspec.json.Decoder(dict[str, Any])
 _value = msgspec.json.Decoder()
 _list = msgspec.json.Decoder(list[msgspec.Raw])

@@ -49,6 +49,7 @@ class Dispatcher:
     async def resume(self, ask: Ask, live: Live, error: FoundryError) -> Live | None:
         """A stream broke off after its first byte: another answer that goes on from there; the same one if nothing was
         missing but its end; None if the route or the protocol has no such thing, or nobody can go on."""
+        live.broke_off(ask.exchange, error, self._board.clock())
         said, tries = live.said, ask.tries
         if said is None or tries is None:
             return None
@@ -61,9 +62,13 @@ class Dispatcher:
         live.close()
         try:
             tries.failed(live.lease.candidate, error, self._board.clock())
-            following = await self._run(ask, tries)
-        except FoundryError:
+            async with asyncio.timeout_at(ask.deadline):
+                following = await self._run(ask, tries)
+        except (FoundryError, TimeoutError):
             return None  # the caller is told the first error: the second would only confuse
+        if following.answer is not None:
+            following.close()
+            return None  # it was asked for a stream and answered whole
         following.said = said
         return following
 

@@ -24,16 +24,15 @@ Second = Callable[[], Begin | None]
 async def hedged(exchange: Exchange, first: Begin, after_s: float, second: Second) -> Live:
     """The answer that began first. Raises the first try's error when both fail."""
     tasks: list[asyncio.Task[Live]] = [asyncio.create_task(first())]
+    winner = None
     try:
         await asyncio.wait(tasks, timeout=after_s)
         if not tasks[0].done() and (also := second()) is not None:
             tasks.append(asyncio.create_task(also()))
         winner = await _first_success(tasks)
-    except BaseException:
-        await _stop(exchange, tasks, None)
-        raise
-    await _stop(exchange, tasks, winner)
-    live = winner.result()
+        live = winner.result()
+    finally:
+        await _stop(exchange, tasks, winner)
     for attempt in exchange.attempts:
         if attempt is not live.attempt and attempt.outcome == "aborted" and attempt.usage_source == "none":
             attempt.count(estimate(exchange, 0), "estimated")

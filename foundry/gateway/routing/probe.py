@@ -7,6 +7,7 @@ trials decide. What it does not know: breakers' rules (`health.py`), the request
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import aiohttp
 import structlog
@@ -18,9 +19,6 @@ from foundry.gateway.transport import Transport
 log = structlog.get_logger()
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0)
-_PATHS = {"openai": "/v1/models", "anthropic": "/v1/models"}
-"""By wire: what any server of that protocol answers at no cost. Targets of other wires come back by trials alone."""
-_ENGINE_PATH = "/health"
 _ALIVE = frozenset({200, 204, 404, 405})
 """A server that has no such path is a server that answers."""
 
@@ -34,12 +32,17 @@ class Prober:
 
     def watch(self, candidate: Candidate) -> None:
         """Probe it until it answers or its breaker is not open any more."""
-        target_id, url = candidate.state.target_id, _url(candidate)
-        if url is None or target_id in self._tasks:
+        target_id, asked = candidate.state.target_id, candidate.upstream.probe()
+        if asked is None or target_id in self._tasks:
             return
-        task = asyncio.create_task(self._probe(candidate, url), name=f"probe-{target_id}")
+        task = asyncio.create_task(self._probe(candidate, *asked), name=f"probe-{target_id}")
         self._tasks[target_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(target_id, None))
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """Ids of the targets that are being probed."""
+        return frozenset(self._tasks)
 
     async def aclose(self) -> None:
         """Stop every probe."""
@@ -48,30 +51,21 @@ class Prober:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _probe(self, candidate: Candidate, url: URL) -> None:
+    async def _probe(self, candidate: Candidate, url: URL, headers: Mapping[str, str]) -> None:
         breaker, interval_s = candidate.breaker, candidate.breaker.health.probe_interval_s
         assert interval_s is not None  # noqa: S101  only such candidates are watched
         while True:
             await asyncio.sleep(interval_s)
             if breaker.state != "open":
                 return
-            if await self._alive(candidate, url):
+            if await self._alive(url, headers):
                 log.info("target_probe_answered", target_id=candidate.state.target_id)
                 breaker.half_open()
                 return
 
-    async def _alive(self, candidate: Candidate, url: URL) -> bool:
-        headers = candidate.upstream.probe_headers()
+    async def _alive(self, url: URL, headers: Mapping[str, str]) -> bool:
         try:
             async with self._transport.session.get(url, headers=headers, timeout=_TIMEOUT) as response:
                 return response.status in _ALIVE
         except (aiohttp.ClientError, TimeoutError):
             return False
-
-
-def _url(candidate: Candidate) -> URL | None:
-    upstream = candidate.upstream
-    if upstream.deployment:
-        return upstream.url(_ENGINE_PATH)
-    path = next((_PATHS[wire] for wire in upstream.wires if wire in _PATHS), None)
-    return None if path is None else upstream.url(path)

@@ -87,6 +87,7 @@ def _copied(ask: Ask, plan: Plan) -> Ask:
     exchange = Exchange(told.protocol, told.request_id)
     exchange.key, exchange.route, exchange.user = told.key, told.route, told.user
     exchange.streamed, exchange.request_bytes = told.streamed, told.request_bytes
+    exchange.estimated, exchange.batch_id = told.estimated, told.batch_id
     exchange.shadow, exchange.policy = True, plan.routing.policy
     return Ask(ask.codec, ask.call, exchange, ask.wait)
 

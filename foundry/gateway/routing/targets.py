@@ -66,13 +66,17 @@ class TargetState:
 
     def release(self) -> None:
         """One request ended: the longest-waiting queue takes its place, or it is free."""
+        if not self.rooms or not self._handed_over():
+            self.in_flight -= 1
+
+    def _handed_over(self) -> bool:
         for room in list(self.rooms):
             if room.freed(self):
                 if room in self.rooms:  # others had to wait: next time it is their turn
                     del self.rooms[room]
                     self.rooms[room] = None
-                return
-        self.in_flight -= 1
+                return True
+        return False
 
 
 class Candidate:
@@ -163,13 +167,16 @@ class Lease:
         """The first byte came. ttft_ms: of a streamed answer, else None."""
         self._answered = True
         state = self.candidate.state
-        self.candidate.breaker.answered(now, ttft_ms, trial=self._trial)
-        for breaker in self._others():
-            breaker.answered(now, ttft_ms, trial=False)
+        candidate = self.candidate
+        candidate.breaker.answered(now, ttft_ms, trial=self._trial)
+        if len(state.breakers) > 1:
+            for breaker in self._others():
+                breaker.answered(now, ttft_ms, trial=False)
         if ttft_ms is not None:
             old = state.ttft_ms
             state.ttft_ms = ttft_ms if old is None else old + _TTFT_WEIGHT * (ttft_ms - old)
-        self._call_for_probes()
+        if candidate.watch is not None:
+            self._call_for_probes()
 
     def failed(self, now: float) -> None:
         """The target is to blame: it did not answer, or broke off after `answered`."""
@@ -202,9 +209,8 @@ class Lease:
 
     def _others(self) -> Iterator[Breaker]:
         """Breakers of routes that judge the same target by other rules: they hear of it too."""
-        breakers = self.candidate.state.breakers
-        if len(breakers) > 1:
-            yield from (breaker for breaker in breakers.values() if breaker is not self.candidate.breaker)
+        own = self.candidate.breaker
+        return (breaker for breaker in self.candidate.state.breakers.values() if breaker is not own)
 
 
 Clock = Callable[[], float]

@@ -35,9 +35,10 @@ class Tries:
 
     def take(self, now: float, but: Candidate | None = None) -> Lease | None:
         """A place at the first target that is fit, has room and was not tried; None when there is none."""
+        tried = self._tried
         for candidate in self._order:
             if (
-                candidate not in self._tried
+                not (tried and candidate in tried)
                 and candidate is not but
                 and candidate.fit(now)
                 and candidate.has_room()

@@ -13,7 +13,6 @@ from foundry.gateway.routing.hold import Holder
 from foundry.gateway.routing.plan import Board
 from foundry.gateway.routing.probe import Prober
 from foundry.gateway.routing.shadow import Shadows
-from foundry.gateway.routing.targets import Clock
 from foundry.gateway.snapshot import SnapshotStore
 from foundry.gateway.transport import Transport
 
@@ -22,23 +21,17 @@ class Routing:
     """Everything that the lifecycle needs to have a request answered. settle: writes a usage record."""
 
     def __init__(
-        self,
-        transport: Transport,
-        snapshots: SnapshotStore,
-        settle: Callable[[Exchange], None],
-        *,
-        clock: Clock = time.monotonic,
-        random: Random | None = None,
+        self, transport: Transport, snapshots: SnapshotStore, settle: Callable[[Exchange], None]
     ) -> None:
-        self.board = Board(transport=transport, clock=clock, random=random or Random())  # noqa: S311  draws shares, guards nothing
-        asker = Asker(transport, clock)
+        self.board = Board(transport=transport, clock=time.monotonic, random=Random())  # noqa: S311  draws shares, guards nothing
+        asker = Asker(transport, self.board)
         self.holder = Holder(snapshots, self.board)
         self.dispatcher = Dispatcher(self.board, asker, self.holder)
         self.shadows = Shadows(self.board, asker, settle)
-        self._prober = Prober(transport)
-        self.board.watch = self._prober.watch
+        self.prober = Prober(transport)
+        self.board.watch = self.prober.watch
 
     async def aclose(self) -> None:
         """End the background work: copies to shadow targets, probes."""
         await self.shadows.aclose()
-        await self._prober.aclose()
+        await self.prober.aclose()

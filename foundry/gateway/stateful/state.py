@@ -1,4 +1,5 @@
-"""Everything of a gateway replica that has a memory, put together: files, batches with their runner, and the sweep.
+"""Everything of a gateway replica that has a memory, put together: files, batches with their runner,
+stored responses, and the sweep.
 
 What it does not know: how a request reaches it (`gateway/app.py`).
 """
@@ -10,6 +11,7 @@ import asyncio
 import structlog
 
 from foundry.errors import FoundryError
+from foundry.gateway.delivery import Delivery
 from foundry.gateway.inner import Inner
 from foundry.gateway.stateful.batches.asking import Asker, Busy
 from foundry.gateway.stateful.batches.endpoints import BatchEndpoints
@@ -18,6 +20,11 @@ from foundry.gateway.stateful.batches.folder import Batches, BatchFolder
 from foundry.gateway.stateful.batches.runner import BatchRunner
 from foundry.gateway.stateful.files import Files
 from foundry.gateway.stateful.objects import Objects
+from foundry.gateway.stateful.responses.background import Background
+from foundry.gateway.stateful.responses.endpoints import ResponseEndpoints
+from foundry.gateway.stateful.responses.entry import ResponsesEntry
+from foundry.gateway.stateful.responses.store import Responses
+from foundry.gateway.stateful.responses.turns import Turns
 from foundry.settings import Settings
 from foundry.types.batch import Batch, BatchOwner
 
@@ -27,7 +34,7 @@ log = structlog.get_logger()
 class State:
     """One per replica. `endpoints` serve requests; `run_batches` and `sweep` run in the background."""
 
-    def __init__(self, settings: Settings, inner: Inner, busy: Busy) -> None:
+    def __init__(self, settings: Settings, inner: Inner, delivery: Delivery, busy: Busy) -> None:
         gateway = settings.gateway
         objects = Objects.open(settings)
         self._gateway = gateway
@@ -42,6 +49,11 @@ class State:
             lease_s=gateway.batch_lease_s,
         )
         self.batches = BatchEndpoints(batches, self.files, self.runner.wake)
+        stored = Responses(objects, retention_s=gateway.response_retention_s)
+        self._stored = stored
+        self.background = Background(stored, inner, most=gateway.background_responses)
+        self.responses = ResponseEndpoints(stored, self.background)
+        self.responses_entry = ResponsesEntry(Turns(stored), self.background, delivery)
 
     def _execution(self, folder: BatchFolder, batch: Batch, owner: BatchOwner, generation: int) -> Execution:
         return Execution(
@@ -60,7 +72,7 @@ class State:
         while True:
             await asyncio.sleep(self._gateway.state_sweep_s)
             try:
-                swept = await self.files.sweep()
-                log.info("state_swept", files=swept)
+                files, responses = await self.files.sweep(), await self._stored.sweep()
+                log.info("state_swept", files=files, responses=responses)
             except FoundryError as error:
                 log.warning("state_sweep_failed", reason=error.message)

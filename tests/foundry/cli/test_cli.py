@@ -21,7 +21,7 @@ from foundry.cli import render
 from foundry.cli.app import app
 from foundry.cli.ask import events
 from foundry.cli.usage import parse_since, table
-from foundry.errors import InvalidParameter, Unavailable
+from foundry.errors import ConfigurationError, InvalidParameter, Unavailable
 from foundry.local import instance as instances
 from foundry.local.instance import Instance, Ports
 from foundry.local.secrets import ensure
@@ -187,3 +187,12 @@ def test_logs_finds_services_and_replicas_and_names_what_there_is(instance: Inst
     missing = foundry("logs", "nope", "--home", str(instance.home))
     assert missing.returncode == 1
     assert "gateway, metrics, smollm2" in missing.stderr
+
+
+def test_adding_a_deployment_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="smollm2, minilm, whisper-tiny, piper-joe"):
+        CliRunner().invoke(app, ["deployments", "add", "parrot"], catch_exceptions=False)
+    broken = tmp_path / "spec.json"
+    broken.write_text('{"name": "x"}')
+    with pytest.raises(ConfigurationError, match="is no DeploymentSpec"):
+        CliRunner().invoke(app, ["deployments", "add", str(broken)], catch_exceptions=False)

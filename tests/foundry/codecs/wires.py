@@ -10,7 +10,7 @@ from foundry.codecs.base import Leg, Meter, TargetFacts
 
 ENGINE = TargetFacts(target_id="engine/smollm2", model="smol", running_usage=True)
 VENDOR = TargetFacts(target_id="openai/gpt", model="gpt")
-CLAUDE = TargetFacts(target_id="anthropic/claude", model="claude-x")
+CLAUDE = TargetFacts(target_id="anthropic/claude", model="claude-x", options={"thinking": "adaptive"})
 
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 

@@ -10,7 +10,7 @@ import pytest
 
 from foundry.engines import ENGINES, ClusterResources, render
 from foundry.engines.adapters import adapter_arguments
-from foundry.engines.defaults import CHAT, DEFAULT_DEPLOYMENTS, EMBEDDING
+from foundry.engines.defaults import CHAT, DEFAULT_DEPLOYMENTS, EMBEDDING, READY_MADE, SPEECH, TRANSCRIPTION
 from foundry.errors import DeploymentSpecError
 from foundry.types.deployment import DeploymentSpec, Task
 
@@ -115,6 +115,25 @@ def test_no_engine_lets_its_arguments_repeat_the_spec(engine: str, key: str) -> 
     ("fields", "cluster", "words"),
     [
         ({"engine": "sglang"}, NO_GPU, "sglang runs on GPUs only"),
+        ({"task": Task.SPEAK}, NO_GPU, "vllm does not do task 'speak'"),
+        ({"engine": "whisper"}, NO_GPU, "whisper does task 'transcribe', not 'generate'"),
+        (
+            {"engine": "whisper", "task": Task.TRANSCRIBE, "tensor_parallel_size": 2},
+            GPUS,
+            "whisper has no tensor_parallel_size",
+        ),
+        (
+            {"engine": "whisper", "task": Task.TRANSCRIBE, "adapters": {"a": "hf://o/a"}},
+            NO_GPU,
+            "whisper has no adapters",
+        ),
+        (
+            {"engine": "whisper", "task": Task.TRANSCRIBE, "engine_args": {"beam_size": True}},
+            NO_GPU,
+            "must be of type int",
+        ),
+        ({"engine": "piper", "task": Task.SPEAK, "device": "gpu"}, GPUS, "piper runs on the CPU"),
+        ({"engine": "piper", "task": Task.SPEAK, "max_num_seqs": 2}, NO_GPU, "piper has no max_num_seqs"),
         ({"engine": "sglang", "device": "cpu"}, GPUS, "sglang runs on GPUs only"),
         ({"engine": "sglang", "kv_cache_memory_bytes": 1}, GPUS, "mem_fraction_static"),
         ({"device": "cpu", "accelerator_type": "L4"}, GPUS, "accelerator_type 'L4' needs a GPU"),
@@ -225,3 +244,24 @@ def test_the_chat_template_renders_tools_and_plain_turns() -> None:
     assert '<tools>\n{"name": "f"}\n</tools>' in full
     assert '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><|im_end|>' in full
     assert "<tool_response>\n42\n</tool_response>" in full
+
+
+@pytest.mark.parametrize("name", READY_MADE)
+def test_every_ready_made_deployment_fits_a_small_machine(name: str) -> None:
+    assert render(READY_MADE[name], NO_GPU).device == "cpu"
+
+
+def test_ears_and_a_voice() -> None:
+    ears = render(
+        TRANSCRIPTION.model_copy(update={"max_num_seqs": 2, "engine_args": {"beam_size": 1}}), NO_GPU
+    )
+    assert ears.llm_config["engine_kwargs"] == {"compute_type": "default", "streams": 2, "beam_size": 1}
+    assert render(TRANSCRIPTION.model_copy(update={"device": "auto"}), GPUS).device == "gpu"
+    voice = render(SPEECH.model_copy(update={"device": "auto", "engine_args": {"noise_scale": 1}}), GPUS)
+    assert (voice.device, voice.llm_config["engine_kwargs"]) == ("cpu", {"noise_scale": 1})
+    assert voice.serve_options["placement_group_bundles"] == [{"CPU": 1}]
+
+
+@pytest.mark.parametrize("task", [Task.EMBED, Task.RERANK, Task.CLASSIFY, Task.MODERATE])
+def test_what_is_not_generated_is_pooled(task: Task) -> None:
+    assert render(spec(task=task), NO_GPU).llm_config["engine_kwargs"]["runner"] == "pooling"

@@ -20,6 +20,7 @@ from foundry.metrics import segments
 from foundry.types.cache import CachePolicy
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.money import Price
+from foundry.types.routing import Health, Retries, Routing
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry
 from foundry.types.usage import UsageRecord
 from tests.support.asgi import serve_asgi
@@ -35,6 +36,8 @@ _DEFAULTS = {
     for field in msgspec.structs.fields(UsageRecord)
     if field.default is not msgspec.NODEFAULT
 }
+ONCE = Routing(retries=Retries(attempts=0), health=Health(min_requests=1000))
+"""No second tries and no breaker: what a target says is what a caller gets."""
 BEHAVIOURS = ("ok", "no-usage", "fat-final", "die-before", "die-mid", "error-mid", "endless", "slow")
 CACHED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ok", "ok", {}),
@@ -99,6 +102,7 @@ def _routes(upstream_url: str) -> list[RouteEntry]:
             "loading", engine("loading", DeploymentPhase.LOADING, phase_detail="reading weights", eta_s=42)
         ),
         route("dead", engine("dead", base_url="http://127.0.0.1:9")),
+        route("once", engine("ok"), routing=ONCE),
         route("unpriced", engine("ok", price=None)),
         route("secretless", ProviderTarget(target_id="groq/x", provider="groq", model="x")),
         *(

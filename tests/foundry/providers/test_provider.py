@@ -37,6 +37,10 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         ("perplexity", "openai-responses", RESPONSES, "https://api.perplexity.ai/v1/responses"),
         ("deepinfra", "openai", CHAT, "https://api.deepinfra.com/v1/openai/chat/completions"),
         ("zai", "openai", CHAT, "https://api.z.ai/api/paas/v4/chat/completions"),
+        ("moonshot", "anthropic", MESSAGES, "https://api.moonshot.ai/anthropic/v1/messages"),
+        ("novita", "anthropic", MESSAGES, "https://api.novita.ai/anthropic/v1/messages"),
+        ("novita", "openai", CHAT, "https://api.novita.ai/openai/v1/chat/completions"),
+        ("openrouter", "openai-responses", RESPONSES, "https://openrouter.ai/api/v1/responses"),
         ("cohere", "cohere", "/v2/rerank", "https://api.cohere.com/v2/rerank"),
         ("cohere", "openai", CHAT, "https://api.cohere.ai/compatibility/v1/chat/completions"),
         (

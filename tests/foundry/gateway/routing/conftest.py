@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import msgspec
@@ -107,16 +107,23 @@ def route(
     )  # fmt: skip
 
 
-Routes = Callable[[list[str]], list[RouteEntry]]
+class Make(Protocol):
+    """Makes a gateway before several upstreams, whose URLs `routes` is given."""
+
+    def __call__(
+        self, routes: Callable[[list[str]], list[RouteEntry]], upstreams: int = 2, **settings: object
+    ) -> Awaitable[Routed]: ...
 
 
 @pytest_asyncio.fixture
-async def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Any]]:
+async def routed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """`await routed(lambda urls: [route(...)], upstreams=2)`; every draw comes from a seeded source."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-vendor")
     stops: list[Any] = []
 
-    async def make(routes: Routes, upstreams: int = 2, **settings: object) -> Routed:
+    async def make(
+        routes: Callable[[list[str]], list[RouteEntry]], upstreams: int = 2, **settings: object
+    ) -> Routed:
         home = Home.make(tmp_path / "home")
         doubles = [ScriptedUpstream() for _ in range(upstreams)]
         for double in doubles:

@@ -47,7 +47,7 @@ async def submit(
 
 
 async def until(client: openai.AsyncOpenAI, batch_id: str, *statuses: str) -> OpenAIBatch:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             batch = await client.batches.retrieve(batch_id)
             if batch.status in statuses:
@@ -151,7 +151,7 @@ async def test_a_cancelled_batch_keeps_what_was_done(rig: MakeRig) -> None:
     made = await rig(**FAST, batch_concurrency=1)
     async with client_of(made) as client:
         batch = await submit(client, [line(f"c{i}") for i in range(3000)])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(made.upstream.requests) < 5:
                 await asyncio.sleep(0.01)
         cancelling = await client.batches.cancel(batch.id)
@@ -213,7 +213,7 @@ async def test_a_target_that_is_busy_is_asked_again(rig: MakeRig) -> None:
     made = await rig(**FAST)
     made.upstream.fail_first = 3
     async with client_of(made) as client:
-        batch = await submit(client, [line(f"c{i}") for i in range(3)])
+        batch = await submit(client, [line(f"c{i}", "once") for i in range(3)])
         done = await until(client, batch.id, "completed")
     assert done.request_counts is not None
     assert done.request_counts.completed == 3

@@ -114,7 +114,7 @@ async def test_what_is_wrong_with_an_upload_is_named(rig: MakeRig) -> None:
     told = [(answer.status_code, answer.json()["error"]["param"]) for answer in answers]
     assert told == [
         (400, "purpose"), (400, "purpose"), (400, "file"), (415, None), (400, "expires_after.anchor"), (400, None),
-        (400, "limit"), (404, "file_id"), (405, None),
+        (400, "limit"), (404, None), (405, None),
     ]  # fmt: skip
     assert {record["protocol"] for record in made.records()} == {"files"}
     assert not [path for path in (made.home.path / "objects").rglob("*") if path.is_file()]
