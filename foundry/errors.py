@@ -49,6 +49,7 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -178,11 +179,22 @@ class Conflict(FoundryError):
 
 
 class LimitExceeded(FoundryError):
-    """A rate, budget or quota limit was reached."""
+    """A rate, budget or quota limit was reached; `headers` tell the caller which, what is left and when it resets."""
 
     code = "limit_exceeded"
     status = 429
     retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.headers = headers
 
 
 class BudgetExhausted(LimitExceeded):

@@ -18,6 +18,7 @@ from foundry.gateway.app import Gateway
 from foundry.settings import load
 from foundry.telemetry import configure
 from serve_apps import joined_writes
+from serve_apps.limit_ledger import RayLedger
 
 _IN_FLIGHT = 4096
 """Requests that one replica may hold open: streams mostly wait, so memory is the bound, not the CPU."""
@@ -32,7 +33,7 @@ def _app() -> Gateway:
     settings = load()
     configure("gateway", settings.log_level)
     replica = serve.get_replica_context().replica_id.unique_id
-    return Gateway(settings, gateway_id=replica, sends_request_id=False)
+    return Gateway(settings, gateway_id=replica, sends_request_id=False, ledger=RayLedger(settings))
 
 
 def build(args: dict[str, str]) -> Application:

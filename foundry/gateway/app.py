@@ -24,6 +24,8 @@ from foundry.gateway.guardrails.workers import Workers
 from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
+from foundry.gateway.limits.wire import LedgerClient
+from foundry.gateway.limits.wiring import Limits
 from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
@@ -46,9 +48,17 @@ class Gateway:
 
     gateway_id: names it in usage records and names its spool folder, so it is unique per replica.
     sends_request_id: False where the server adds `x-request-id` to every answer itself, as Ray Serve does.
+    ledger: of limits, shared by all replicas; None: this is the only replica and keeps its own.
     """
 
-    def __init__(self, settings: Settings, *, gateway_id: str, sends_request_id: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        gateway_id: str,
+        sends_request_id: bool = True,
+        ledger: LedgerClient | None = None,
+    ) -> None:
         self._settings = settings
         gateway = settings.gateway
         self._transport = Transport(
@@ -77,6 +87,7 @@ class Gateway:
             gateway=gateway_id,
             sends_request_id=sends_request_id,
         )
+        self.limits = Limits(settings, gateway_id, ledger)
         self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
         """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
         inner = Inner()
@@ -90,6 +101,7 @@ class Gateway:
             snapshots=self.snapshots,
             intake=intake,
             delivery=self._delivery,
+            limiter=self.limits.limiter,
             routing=self.routing,
             cache=self._cache,
             responses=self.state.responses_entry,
@@ -119,6 +131,8 @@ class Gateway:
             gateway.snapshot_wait_s,
         )
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
+        self.limits.start(talk=bool(self.snapshots.version and self.snapshots.current().limits.rules))
+        self._running.push_async_callback(self.limits.stop)
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
         self._running.push_async_callback(self.state.objects.aclose)

@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, get_args
 
 from foundry.codecs.base import JSON, SSE, Answer, Codec
-from foundry.errors import FoundryError, GuardrailBlocked, GuardrailUnavailable, SpoolFull, UpstreamTimeout
+from foundry.errors import (
+    FoundryError,
+    GuardrailBlocked,
+    GuardrailUnavailable,
+    LimitExceeded,
+    SpoolFull,
+    UpstreamTimeout,
+)
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.guardrails.streams import UNGUARDED, Passage
 from foundry.gateway.routing.asking import Ask, Live, require_whole
@@ -69,7 +76,11 @@ class Delivery:
         """Write the usage record, once. Synchronous: it also runs under cancellation. Raises SpoolFull."""
         if not exchange.settled:
             exchange.settled = True
-            self._sink.append(exchange.record(cluster=self._cluster, gateway=self._gateway))
+            try:
+                record = exchange.record(cluster=self._cluster, gateway=self._gateway)
+            finally:
+                exchange.settle_limits()
+            self._sink.append(record)
 
     async def answer(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         """Send a whole answer, after its guards looked at it and after settling."""
@@ -91,6 +102,8 @@ class Delivery:
         headers = self._headers(exchange, _whole_headers(JSON, body))
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        if isinstance(error, LimitExceeded):
+            headers += error.headers
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -221,6 +234,8 @@ class Delivery:
             headers.append((b"x-foundry-fallback", exchange.fallback.encode()))
         if exchange.queue_ms:
             headers.append((b"x-foundry-queue-ms", b"%.1f" % exchange.queue_ms))
+        if exchange.reservation is not None:
+            headers += exchange.reservation.headers()
         return headers
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from foundry.errors import FoundryError, PriceUnknown
 from foundry.gateway.guardrails.decisions import Decisions
+from foundry.gateway.limits.limiter import Reservation, Use
 from foundry.gateway.upstream import Upstream
 from foundry.pricing.cost import cost_usd_of
 from foundry.telemetry import new_id
@@ -39,7 +40,7 @@ class Attempt:
     """One try at one target, with its own counts and its own bill."""
 
     __slots__ = (
-        "answered", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "upstream",
+        "answered", "cost_usd", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "upstream",
         "usage_source",
     )  # fmt: skip
 
@@ -57,6 +58,8 @@ class Attempt:
         self.error_code = ""
         self.counts = _NO_USE
         self.usage_source: UsageSource = "none"
+        self.cost_usd: Decimal | None = _ZERO
+        """Known once the record is made."""
 
     def fail(self, error: FoundryError) -> None:
         """Remember why it failed."""
@@ -106,7 +109,7 @@ class Exchange:
     __slots__ = (
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
         "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "outcome", "policy",
-        "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "response_bytes", "route", "settled", "shadow",
+        "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
         "status", "streamed", "user",
     )  # fmt: skip
 
@@ -127,6 +130,7 @@ class Exchange:
         self.attempts: list[Attempt] = []
         self.decisions: Decisions | None = None
         self.guard: Guarding | None = None  # None: nothing is guarded
+        self.reservation: Reservation | None = None
         self.streamed = self.settled = self.shadow = False
         self.head_sent = False
         """The head of a stream has gone out: what follows, errors too, are events."""
@@ -170,6 +174,13 @@ class Exchange:
         for attempt in attempts[1:]:
             total += attempt.counts
         return total
+
+    def settle_limits(self) -> None:
+        """Put the truth in place of what limits and budgets had reserved; after `record`, which knows the costs."""
+        if self.reservation is not None:
+            self.reservation.settle(
+                *(Use(attempt.counts, attempt.cost_usd, attempt.upstream.model) for attempt in self.attempts)
+            )
 
     def record(self, *, cluster: str, gateway: str) -> UsageRecord:
         """The usage record of this request, priced, with every duration taken now."""
@@ -236,6 +247,7 @@ class Exchange:
         unknown = False
         for attempt in self.attempts:
             cost, attempt_price_id, attempt_status = attempt.bill()
+            attempt.cost_usd = cost
             if attempt_status == "free":
                 continue
             price_id, status = attempt_price_id, "priced"

@@ -34,6 +34,7 @@ from foundry.gateway.guardrails.compiled import Guarding
 from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
+from foundry.gateway.limits.limiter import Limiter
 from foundry.gateway.routing.asking import Ask
 from foundry.gateway.routing.waiting import Wait, wait_of
 from foundry.gateway.routing.wiring import Routing
@@ -52,6 +53,7 @@ class Lifecycle:
         snapshots: SnapshotStore,
         intake: Intake,
         delivery: Delivery,
+        limiter: Limiter,
         routing: Routing,
         cache: AnswerCache,
         responses: ResponsesEntry,
@@ -66,6 +68,7 @@ class Lifecycle:
         self._cache = cache
         self._intake = intake
         self._delivery = delivery
+        self._limiter = limiter
         self._responses = responses
         self._pepper = pepper
 
@@ -146,6 +149,7 @@ class Lifecycle:
         headers: dict[bytes, bytes],
         send: Send,
     ) -> None:
+        await self._limit(index, exchange, call)
         call = await self._guard(index, exchange, call, route)
         forward = partial(self._forward, index, wait_of(headers))
         if route.cache is not None:
@@ -214,6 +218,22 @@ class Lifecycle:
                 param="model",
             )
         return route
+
+    async def _limit(self, index: Index, exchange: Exchange, call: Call) -> None:
+        """Reserve what the request may use. Raises LimitExceeded, BudgetExhausted, PriceUnknown or LimitsUnavailable."""
+        assert exchange.key is not None  # noqa: S101  authorise sets it or raises
+        binding = index.limits.binding(exchange.key, call.model)
+        if binding is not None:
+            # with what the gateway itself put in: the turns before, of a stored conversation
+            size = (
+                sum(len(memoryview(value)) for value in call.fields.values())
+                if exchange.protocol == RESPONSES.name
+                else 0
+            )
+            demand, limiter = binding.demand(call, max(size, exchange.request_bytes)), self._limiter
+            exchange.reservation = limiter.try_reserve(binding, demand, call.user) or await limiter.reserve(
+                binding, demand, call.user
+            )
 
     async def _forward(
         self, index: Index, wait: Wait, codec: Codec, exchange: Exchange, call: Call, route: Route, send: Send

@@ -24,6 +24,7 @@ from foundry.gateway.blocks import Blocks, Countries
 from foundry.gateway.cache.keys import CacheRule
 from foundry.gateway.guardrails.compiled import Guards
 from foundry.gateway.guardrails.workers import Workers
+from foundry.gateway.limits.rules import LimitRules
 from foundry.gateway.signing import SnapshotRejected, verify
 from foundry.gateway.upstream import Upstream
 from foundry.providers.vendors import Vendor, merged
@@ -57,7 +58,7 @@ class Route:
 class Index:
     """One snapshot as lookups. Immutable once made; swapped whole."""
 
-    __slots__ = ("blocks", "expiries", "guards", "keys", "routes", "version")
+    __slots__ = ("blocks", "expiries", "guards", "keys", "limits", "routes", "version")
 
     def __init__(
         self, snapshot: Snapshot, engine_token: str, workers: Workers, countries: Countries | None
@@ -65,6 +66,7 @@ class Index:
         self.version = snapshot.version
         self.blocks = Blocks(snapshot.blocks, countries)
         self.guards = Guards(snapshot.guardrails, workers)
+        self.limits = LimitRules(snapshot)
         self.keys = {entry.key_hash: entry for entry in snapshot.keys}
         self.expiries = {
             entry.key_id: entry.expires_at.timestamp() for entry in snapshot.keys if entry.expires_at

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Meter = Literal["requests", "input_tokens", "output_tokens", "tokens", "concurrency", "usd"]
 Window = Literal["second", "minute", "hour", "day", "week", "month", "total"]
@@ -33,3 +34,25 @@ class LimitEntry(BaseModel):
     """None only for concurrency."""
     time_zone: str = "UTC"
     """IANA name; where the day, week (Monday) and month begin."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f"'{name}' is not an IANA time zone: write e.g. 'Europe/Berlin' or 'UTC'"
+            ) from error
+        return name
+
+    @model_validator(mode="after")
+    def _whole(self) -> LimitEntry:
+        if (self.window is None) != (self.meter == "concurrency"):
+            raise ValueError(
+                f"limit '{self.name}': a {self.meter} limit "
+                + ("needs a window" if self.window is None else "has no window")
+            )
+        if self.meter != "usd" and self.amount != self.amount.to_integral_value():
+            raise ValueError(f"limit '{self.name}': {self.amount} {self.meter} is not a whole number")
+        return self
