@@ -14,13 +14,16 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
+from control_api.blocks.endpoints import router as blocks
 from control_api.bootstrap import bootstrap
 from control_api.clusters.endpoints import router as clusters
 from control_api.deployments.endpoints import router as deployments
+from control_api.guardrails.endpoints import router as guardrails
 from control_api.keys.endpoints import router as keys
 from control_api.kit import problem
 from control_api.kit.edge import Edge
 from control_api.kit.runtime import Runtime, RuntimeOf
+from control_api.limits.endpoints import router as limits
 from control_api.migrations import upgrade
 from control_api.organizations.endpoints import router as organizations
 from control_api.projects.endpoints import router as projects
@@ -42,6 +45,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     keys,
     deployments,
     routes,
+    limits,
+    guardrails,
+    blocks,
     snapshots_router,
     usage_router,
     providers,

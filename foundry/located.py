@@ -233,23 +233,50 @@ class _Places:
 
 
 def problems_of(
-    error: ValidationError, document: Located, base: Path, model: type[BaseModel]
+    error: ValidationError,
+    document: Located,
+    base: Path,
+    model: type[BaseModel],
+    *,
+    skip: tuple[str, ...] = (),
 ) -> list[Problem]:
-    """Every problem of a validation error of the table at `base`, which `model` describes; unknown names get a suggestion."""
-    return [_problem(dict(item), document, base, model) for item in error.errors(include_url=False)]
+    """Every problem of a validation error of the table at `base`, which `model` describes; unknown names get a suggestion.
+
+    skip: fields of `model` that do not stand in the table, so that nothing can be said about them there.
+    """
+    items = [dict(item) for item in error.errors(include_url=False)]
+    locations = [item["loc"] for item in items]
+    return [
+        _problem(item, document, base, model)
+        for item in items
+        if item["loc"] not in {(name,) for name in skip} and not _follows(item, locations)
+    ]
+
+
+def _follows(item: Mapping[str, Any], locations: list[Any]) -> bool:
+    """Whether it is only said because elements below it were wrong ("should have at least 1 item")."""
+    here = item["loc"]
+    below = any(len(other) > len(here) and other[: len(here)] == here for other in locations)
+    return item["type"] == "too_short" and below
 
 
 def _problem(item: Mapping[str, Any], document: Located, base: Path, model: type[BaseModel]) -> Problem:
-    path = _in_document(item["loc"], document, base, missing=item["type"] == "missing")
-    words = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        known = field_names(model, item["loc"][:-1])
-        return document.problem(path, f"unknown key; {did_you_mean(str(item['loc'][-1]), known)}", key=True)
-    if item["type"] == "missing":
+    kind, location = item["type"], item["loc"]
+    path = _in_document(location, document, base, missing=kind == "missing")
+    if kind == "extra_forbidden":
+        known = field_names(model, location[:-1])
+        return document.problem(path, f"unknown key; {did_you_mean(str(location[-1]), known)}", key=True)
+    if kind == "missing":
         return document.problem(path, "is missing: add it", key=True)
-    if item["type"] == "literal_error":
-        choices = str(item["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
-        return document.problem(path, f"is not one of them: {did_you_mean(str(item['input']), choices)}")
+    if kind in {"literal_error", "enum", "union_tag_invalid"}:
+        context = item["ctx"]
+        expected = str(context.get("expected") or context["expected_tags"])
+        choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
+        if kind == "union_tag_invalid":
+            path = (*path, str(context["discriminator"]).strip("'"))
+        given = str(context.get("tag", item["input"]))
+        return document.problem(path, f"is not one of them; {did_you_mean(given, choices)}")
+    words = str(item["msg"]).removeprefix("Value error, ")
     return document.problem(path, f"{words[:1].lower()}{words[1:]}")
 
 
@@ -260,12 +287,14 @@ def _in_document(location: tuple[str | int, ...], document: Located, base: Path,
     for number, part in enumerate(location):
         last = number == len(location) - 1
         try:
-            current = current[part]
+            inner = current[part]
         except (KeyError, IndexError, TypeError):
             if last and missing:
                 path = (*path, part)
             continue
-        path = (*path, part)
+        if not last and not isinstance(inner, dict | list):
+            continue  # a union's tag that is also the name of a key
+        path, current = (*path, part), inner
     return path
 
 

@@ -69,8 +69,13 @@ def _print_json(file: Path, problems: tuple[Problem, ...]) -> None:
 
     rows = [
         {
-            **{"file": str(file), "line": one.place.line, "column": one.place.column, "severity": one.severity},
-            **{"path": one.dotted, "value": one.value, "message": one.message},
+            "file": str(file),
+            "line": one.place.line,
+            "column": one.place.column,
+            "severity": one.severity,
+            "path": one.dotted,
+            "value": one.value,
+            "message": one.message,
         }
         for one in problems
     ]

@@ -123,10 +123,8 @@ class _Checker:
             try:
                 read[name] = model.model_validate(prepare(name, entry))
             except ValidationError as error:
-                found = problems_of(error, self._document, path, model)
-                self._problems += [
-                    one for one in found if one.path[-1:] != ("name",) or one.path == (*path, "name")
-                ]
+                skip = ("name",) if prepare is named else ()
+                self._problems += problems_of(error, self._document, path, model, skip=skip)
         return read
 
     def _providers(self) -> dict[str, ProviderRow]:

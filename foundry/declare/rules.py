@@ -143,7 +143,9 @@ def cycles(routes: Mapping[str, RouteWrite]) -> Iterator[tuple[str, Finding]]:
 
 def unknown_provider(path: Path, name: str, world: World) -> Finding:
     """The finding about a provider that is in no table."""
-    words = f"unknown provider '{name}'; {did_you_mean(name, world.providers)}, or add [providers.{name}]"
+    words = (
+        f"unknown provider '{name}'; {did_you_mean(name, world.providers)} Its own row: [providers.{name}]"
+    )
     return Finding(path, words)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from foundry.types.cache import CachePolicy
 from foundry.types.deployment import DeploymentPhase, Task
@@ -115,6 +115,8 @@ class Snapshot(SnapshotModel):
     limits: tuple[LimitEntry, ...] = ()
     guardrails: tuple[GuardrailProfile, ...] = ()
     blocks: tuple[BlockRule, ...] = ()
+    providers: dict[str, dict[str, JsonValue]] = Field(default_factory=dict[str, dict[str, JsonValue]])
+    """The operator's rows, by name: each some or all fields of a vendor's row, laid over the shipped one of that name."""
 
 
 class SignedSnapshot(SnapshotModel):
