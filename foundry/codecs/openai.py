@@ -1,25 +1,25 @@
-"""OpenAI's chat completions, completions and embeddings.
+"""OpenAI's chat completions, completions and embeddings, as callers speak them, and their leg to a target that speaks the same.
 
-Requests are split into top-level members whose values stay raw bytes: nothing that only passes through is
-parsed or written again. What it does not know: I/O, targets, money.
+What it does not know: I/O, targets, money.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
-from foundry.codecs.base import BYTES_PER_TOKEN, Call
+from foundry.codecs.base import BYTES_PER_TOKEN, SSE, Answer, Call, TargetFacts, Told, UpstreamRequest
+from foundry.codecs.fields import count, flag, member, model_name, split, text
 from foundry.codecs.openai_errors import error_body, error_event
 from foundry.codecs.openai_stream import SseMeter, Usage
-from foundry.errors import FoundryError, InvalidParameter, MalformedBody
+from foundry.errors import FoundryError, InvalidParameter
 from foundry.types.deployment import Task
 from foundry.types.usage import UsageCounts
 
 _RAW_NULL, _RAW_TRUE = msgspec.Raw(b"null"), msgspec.Raw(b"true")
-T = TypeVar("T")
+_WORDS = 500
+"""Characters of an unreadable error body that are quoted."""
 
 
 class _StreamOptions(msgspec.Struct):
@@ -47,12 +47,20 @@ class _Said(msgspec.Struct):
     choices: list[_Choice] = []
 
 
+class _Error(msgspec.Struct):
+    message: str = ""
+    param: str | None = None
+
+
+class _Failure(msgspec.Struct):
+    error: _Error
+
+
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_string = msgspec.json.Decoder(str)
-_flag = msgspec.json.Decoder(bool | None)
 _stream_options = msgspec.json.Decoder(_StreamOptions | None)
 _answer = msgspec.json.Decoder(_Answer)
 _said = msgspec.json.Decoder(_Said)
+_failure = msgspec.json.Decoder(_Failure)
 _encoder = msgspec.json.Encoder()
 
 
@@ -62,71 +70,38 @@ class OpenAICodec:
 
     name: str
     path: str
-    task: Task
+    tasks: frozenset[Task]
     input_field: str
     """The member without which the request means nothing."""
     streams: bool
-    end_marker: bytes = b"data: [DONE]\n\n"
 
-    def parse(self, body: bytes) -> Call:
+    def parse(self, body: bytes, content_type: str) -> Call:
         """Body to call. Raises MalformedBody or InvalidParameter."""
-        fields = _split(body)
-        model = _member(fields, "model", _string, "a string: the name of a model, see GET /v1/models")
-        if not model:
-            raise InvalidParameter("'model' is required: name one of GET /v1/models", param="model")
+        del content_type  # OpenAI's own endpoint reads JSON whatever the type says
+        fields = split(body)
+        model = model_name(fields)
         if self.input_field not in fields:
             raise InvalidParameter(f"'{self.input_field}' is required", param=self.input_field)
-        if not self.streams or "stream" not in fields:
-            return Call(model=model, stream=False, fields=fields)
-        stream = bool(_member(fields, "stream", _flag, "true or false"))
-        options = (
-            _member(fields, "stream_options", _stream_options, 'an object such as {"include_usage": true}')
-            if stream
-            else None
-        )
-        if options is None:
-            return Call(model=model, stream=stream, fields=fields)
+        stream = self.streams and flag(fields, "stream")
+        options = None
+        if stream and "stream_options" in fields:
+            expected = 'an object such as {"include_usage": true}'
+            options = member(fields, "stream_options", _stream_options, expected)
+        wants_usage = options is not None and bool(options.include_usage)
         return Call(
             model=model,
             stream=stream,
             fields=fields,
-            wants_usage=bool(options.include_usage),
-            wants_running_usage=bool(options.include_usage and options.continuous_usage_stats),
+            wants_usage=wants_usage,
+            wants_running_usage=wants_usage and options is not None and bool(options.continuous_usage_stats),
+            max_output_tokens=_max_output_tokens(fields),
+            user=text(fields, "safety_identifier") or text(fields, "user"),
         )
 
-    def upstream_body(self, call: Call, model: str, *, running_usage: bool) -> bytes:
-        """The body to send on: model renamed, usage asked for; all else as it came."""
-        fields = call.fields
-        if model != call.model:
-            fields = {**fields, "model": msgspec.Raw(_encoder.encode(model))}
-        if call.stream:
-            sent = fields.get("stream_options", _RAW_NULL)
-            options = {} if sent == _RAW_NULL else _members.decode(sent)
-            options["include_usage"] = _RAW_TRUE
-            if running_usage:
-                options["continuous_usage_stats"] = _RAW_TRUE
-            fields = {**fields, "stream_options": msgspec.Raw(_encoder.encode(options))}
-        return _encoder.encode(fields)
-
-    def counts(self, body: bytes) -> UsageCounts | None:
-        """Usage in a whole answer, or None when the upstream told nothing readable."""
-        try:
-            usage = _answer.decode(body).usage
-        except msgspec.DecodeError:
-            return None
-        return usage.counts() if usage else None
-
-    def estimated_output_tokens(self, body: bytes) -> int:
-        """Bytes of generated text over `BYTES_PER_TOKEN`; 0 for an answer without text."""
-        try:
-            choices = _said.decode(body).choices
-        except msgspec.DecodeError:
-            return 0
-        return sum(-(-len(choice.said().encode()) // BYTES_PER_TOKEN) for choice in choices)
-
-    def meter(self, call: Call) -> SseMeter:
-        """A fresh meter for one streamed answer."""
-        return SseMeter(wants_usage=call.wants_usage, wants_running_usage=call.wants_running_usage)
+    def stream_type(self, upstream_type: str) -> str:
+        """Server-sent events."""
+        del upstream_type
+        return f"{SSE}; charset=utf-8"
 
     def error_body(self, error: FoundryError, request_id: str) -> bytes:
         """`{"error": {...}}`."""
@@ -137,35 +112,81 @@ class OpenAICodec:
         return error_event(error, request_id)
 
 
-def _split(body: bytes) -> dict[str, msgspec.Raw]:
+def _max_output_tokens(fields: dict[str, msgspec.Raw]) -> int | None:
+    bound = count(fields, "max_completion_tokens")
+    if bound is None:
+        bound = count(fields, "max_tokens")
+    if bound is None or "n" not in fields:
+        return bound
+    return bound * (count(fields, "n") or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAILeg:
+    """OpenAI on both sides: the body goes on with the model renamed and usage asked for, all else as it came."""
+
+    path: str
+
+    def request(self, call: Call, target: TargetFacts) -> UpstreamRequest:
+        """The target's request."""
+        fields = call.fields
+        if target.model != call.model:
+            fields = {**fields, "model": msgspec.Raw(_encoder.encode(target.model))}
+        if call.stream:
+            sent = fields.get("stream_options", _RAW_NULL)
+            options = {} if sent == _RAW_NULL else _members.decode(sent)
+            options["include_usage"] = _RAW_TRUE
+            if target.running_usage:
+                options["continuous_usage_stats"] = _RAW_TRUE
+            fields = {**fields, "stream_options": msgspec.Raw(_encoder.encode(options))}
+        return UpstreamRequest(self.path, _encoder.encode(fields))
+
+    def answer(self, call: Call, body: bytes, content_type: str) -> Answer:
+        """The answer as it came; unreadable usage counts as none told."""
+        del call, content_type
+        counts = _counts(body)
+        return Answer(body, counts, _estimated_output_tokens(body) if counts is None else 0)
+
+    def streams(self, content_type: str) -> bool:
+        """Server-sent events."""
+        return content_type == SSE
+
+    def meter(self, call: Call) -> SseMeter:
+        """A fresh meter for one streamed answer."""
+        return SseMeter(wants_usage=call.wants_usage, wants_running_usage=call.wants_running_usage)
+
+    def told(self, body: bytes) -> Told:
+        """OpenAI's error object, or the beginning of whatever came."""
+        return told(body)
+
+
+def told(body: bytes) -> Told:
+    """The words of an error answer in OpenAI's shape, or the beginning of whatever came."""
     try:
-        return _members.decode(body)
-    except msgspec.ValidationError as error:
-        raise MalformedBody("the body must be a JSON object") from error
-    except RecursionError as error:
-        raise MalformedBody("the body is nested too deeply") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedBody(f"the body is not valid JSON: {error}") from error
+        error = _failure.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Told(body[:_WORDS].decode(errors="replace").strip())
+    return Told(error.message, error.param)
 
 
-def _member(
-    fields: dict[str, msgspec.Raw], name: str, decoder: msgspec.json.Decoder[T], expected: str
-) -> T | None:
-    raw = fields.get(name)
-    if raw is None:
+def _counts(body: bytes) -> UsageCounts | None:
+    try:
+        usage = _answer.decode(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return usage.counts() if usage else None
+
+
+def _estimated_output_tokens(body: bytes) -> int:
+    """Bytes of generated text over `BYTES_PER_TOKEN`; 0 for an answer without text."""
     try:
-        return decoder.decode(raw)
-    except msgspec.DecodeError as error:
-        raise InvalidParameter(f"'{name}' must be {expected}", param=name) from error
+        choices = _said.decode(body).choices
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+    return sum(-(-len(choice.said().encode()) // BYTES_PER_TOKEN) for choice in choices)
 
 
-CHAT = OpenAICodec(
-    name="chat", path="/v1/chat/completions", task=Task.GENERATE, input_field="messages", streams=True
-)
-COMPLETIONS = OpenAICodec(
-    name="completions", path="/v1/completions", task=Task.GENERATE, input_field="prompt", streams=True
-)
-EMBEDDINGS = OpenAICodec(
-    name="embeddings", path="/v1/embeddings", task=Task.EMBED, input_field="input", streams=False
-)
+_GENERATE, _EMBED = frozenset({Task.GENERATE}), frozenset({Task.EMBED})
+CHAT = OpenAICodec("chat", "/v1/chat/completions", _GENERATE, "messages", streams=True)
+COMPLETIONS = OpenAICodec("completions", "/v1/completions", _GENERATE, "prompt", streams=True)
+EMBEDDINGS = OpenAICodec("embeddings", "/v1/embeddings", _EMBED, "input", streams=False)

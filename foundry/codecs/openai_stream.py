@@ -18,6 +18,7 @@ _NULL, _EMPTY_LIST = msgspec.Raw(b"null"), msgspec.Raw(b"[]")
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class Usage(msgspec.Struct):
@@ -36,6 +37,8 @@ class Usage(msgspec.Struct):
             cached_input_tokens=(prompt.cached_tokens or 0) if prompt else 0,
             output_tokens=self.completion_tokens or 0,
             reasoning_tokens=(completion.reasoning_tokens or 0) if completion else 0,
+            audio_input_tokens=(prompt.audio_tokens or 0) if prompt else 0,
+            audio_output_tokens=(completion.audio_tokens or 0) if completion else 0,
         )
 
 
@@ -97,6 +100,14 @@ class SseMeter:
         if not separator:
             return b""
         return b"".join([self._event(event) for event in head.split(b"\n\n")])
+
+    def close(self) -> bytes:
+        """Nothing: a stream without `[DONE]` is not whole."""
+        return b""
+
+    def tail(self) -> bytes:
+        """The end marker, kept back until the usage record is written."""
+        return b"data: [DONE]\n\n"
 
     def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told."""

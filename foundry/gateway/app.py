@@ -15,10 +15,13 @@ import msgspec
 import structlog
 
 from foundry.codecs import CODECS
+from foundry.codecs.base import Answer
 from foundry.codecs.openai_errors import error_body
 from foundry.errors import FoundryError, MethodNotAllowed, NotFound, SpoolFull
+from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
-from foundry.gateway.lifecycle import Lifecycle, Receive, Scope, Send
+from foundry.gateway.intake import Intake
+from foundry.gateway.lifecycle import Lifecycle
 from foundry.gateway.models import get_model, list_models
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
@@ -60,16 +63,19 @@ class Gateway:
         self.shipper = Shipper(
             spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
         )
+        self._delivery = Delivery(
+            transport=self._transport,
+            sink=self.spool,
+            cluster=gateway.cluster,
+            gateway=gateway_id,
+            sends_request_id=sends_request_id,
+        )
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             transport=self._transport,
-            sink=self.spool,
+            intake=Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s),
+            delivery=self._delivery,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
-            cluster=gateway.cluster,
-            gateway=gateway_id,
-            max_body_bytes=gateway.max_body_bytes,
-            body_timeout_s=gateway.body_timeout_s,
-            sends_request_id=sends_request_id,
         )
         self._running = AsyncExitStack()
 
@@ -138,7 +144,7 @@ class Gateway:
 
     async def _other(self, exchange: Exchange, headers: dict[bytes, bytes], scope: Scope, send: Send) -> None:
         """The models list, one model, or a path that does not exist."""
-        lifecycle, path = self._lifecycle, str(scope["path"])
+        delivery, path = self._delivery, str(scope["path"])
         try:
             if path != _MODELS and not path.startswith(_MODELS + "/"):
                 raise NotFound(
@@ -146,17 +152,17 @@ class Gateway:
                 )
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{path} answers GET, not {scope['method']}")
-            index = lifecycle.authorise(exchange, headers)
+            index = self._lifecycle.authorise(exchange, headers)
             assert exchange.key is not None  # noqa: S101  authorise sets it or raises
             name = unquote(path[len(_MODELS) + 1 :])
             body = get_model(index, exchange.key, name) if name else list_models(index, exchange.key)
             exchange.route = name
-            await lifecycle.answer(exchange, body, send)
+            await delivery.answer(exchange, Answer(body, None), send)
         except FoundryError as error:
             exchange.fail(error)
-            await lifecycle.refuse(exchange, error, error_body(error, exchange.request_id), send)
+            await delivery.refuse(exchange, error, error_body(error, exchange.request_id), send)
         finally:
-            lifecycle.settle(exchange)
+            delivery.settle(exchange)
 
     async def _refuse_unmetered(self, send: Send) -> None:
         """Usage cannot be kept any more: nothing is served, and this refusal is the one answer without a record."""

@@ -1,4 +1,4 @@
-"""One request on its way through the lifecycle: what is known of it so far, and its usage record at the end.
+"""One request on its way through the lifecycle: what is known of it so far, its attempts, and its usage record at the end.
 
 What it does not know: who moves it on (`lifecycle.py`), wire formats, I/O.
 """
@@ -9,29 +9,92 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
+
 from foundry.errors import FoundryError, PriceUnknown
 from foundry.gateway.upstream import Upstream
 from foundry.pricing.cost import cost_usd_of
 from foundry.telemetry import new_id
 from foundry.types.snapshot import KeyEntry
-from foundry.types.usage import Outcome, PriceStatus, UsageCounts, UsageRecord, UsageSource
+from foundry.types.usage import AttemptRecord, Outcome, PriceStatus, UsageCounts, UsageRecord, UsageSource
 
-_NO_TOKENS = UsageCounts()
+_NO_USE = UsageCounts()
+_ZERO = Decimal(0)
 _CLIENT_CLOSED = 499
 """nginx's status for a caller that left before it was answered."""
+_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
 class CallerGone(Exception):
     """The caller closed the connection before its request was whole."""
 
 
+class Attempt:
+    """One try at one target, with its own counts and its own bill."""
+
+    __slots__ = (
+        "answered", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "upstream", "usage_source",
+    )  # fmt: skip
+
+    def __init__(self, upstream: Upstream, *, hedged: bool = False) -> None:
+        self.upstream = upstream
+        self.hedged = hedged
+        self.opened_ns = time.perf_counter_ns()
+        self.first_byte_ns = 0
+        self.answered = False
+        """The target answered 200, so a price per request is due."""
+        self.outcome: Outcome = "aborted"
+        self.error_code = ""
+        self.counts = _NO_USE
+        self.usage_source: UsageSource = "none"
+
+    def fail(self, error: FoundryError) -> None:
+        """Remember why it failed."""
+        self.outcome, self.error_code = "failed", error.code
+
+    def count(self, counts: UsageCounts, source: UsageSource) -> None:
+        """Remember what was used and how we know."""
+        self.counts, self.usage_source = counts, source
+
+    @property
+    def upstream_ms(self) -> float | None:
+        """From its start to its first byte."""
+        return (self.first_byte_ns - self.opened_ns) / 1e6 if self.first_byte_ns else None
+
+    def bill(self) -> tuple[Decimal | None, str, PriceStatus]:
+        """Cost, price id and how far the price is known."""
+        price = self.upstream.price
+        if self.counts == _NO_USE and not (self.answered and price is not None and price.per_request_usd):
+            return _ZERO, "", "free"
+        try:
+            return cost_usd_of(price, self.counts), price.price_id if price else "", "priced"
+        except PriceUnknown:
+            return None, price.price_id if price else "", "unknown"
+
+    def record(self) -> AttemptRecord:
+        """Its line in the usage record."""
+        cost, price_id, _ = self.bill()
+        return AttemptRecord(
+            target_id=self.upstream.target_id,
+            outcome=self.outcome,
+            error_code=self.error_code,
+            input_tokens=self.counts.input_tokens,
+            output_tokens=self.counts.output_tokens,
+            usage_source=self.usage_source,
+            cost_usd=cost,
+            price_id=price_id,
+            upstream_ms=self.upstream_ms,
+            hedged=self.hedged,
+        )
+
+
 class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "cost_usd", "counts", "error_code", "first_token_ns", "key", "last_token_ns",
-        "opened_ns", "outcome", "protocol", "received_at", "request_bytes", "request_id", "response_bytes",
-        "route", "settled", "status", "streamed", "upstream", "upstream_first_ns", "usage_source",
+        "_received_ns", "attempts", "batch_id", "cache", "cost_usd", "error_code", "first_token_ns", "guardrails", "key",
+        "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
+        "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -40,35 +103,50 @@ class Exchange:
         self.request_id = request_id or new_id("req")
         self.protocol = protocol
         self.key: KeyEntry | None = None
-        self.route = ""
-        self.upstream: Upstream | None = None
-        self.streamed = False
-        self.settled = False
+        self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
+        self.attempts: list[Attempt] = []
+        self.streamed = self.settled = self.shadow = False
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
         self.error_code = ""
-        self.counts = _NO_TOKENS
-        self.usage_source: UsageSource = "none"
         self.cost_usd: Decimal | None = None
-        self.opened_ns = self.upstream_first_ns = self.first_token_ns = self.last_token_ns = 0
+        self.first_token_ns = self.last_token_ns = 0
+        self.queue_ms = 0.0
         self.request_bytes = self.response_bytes = 0
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The one that answers, or the last one tried."""
+        return self.attempts[-1] if self.attempts else None
+
+    def begin(self, upstream: Upstream, *, hedged: bool = False) -> Attempt:
+        """Start to ask a target."""
+        attempt = Attempt(upstream, hedged=hedged)
+        self.attempts.append(attempt)
+        return attempt
 
     def fail(self, error: FoundryError) -> None:
         """Remember why: `rejected` if no upstream was asked, else `failed`."""
         self.error_code = error.code
-        self.outcome = "failed" if self.opened_ns else "rejected"
+        self.outcome = "failed" if self.attempts else "rejected"
 
-    def count(self, counts: UsageCounts, source: UsageSource) -> None:
-        """Remember what was used and how we know."""
-        self.counts = counts
-        self.usage_source = source
+    def counts(self) -> UsageCounts:
+        """What was used in all attempts together."""
+        attempts = self.attempts
+        if not attempts:
+            return _NO_USE
+        total = attempts[0].counts
+        for attempt in attempts[1:]:
+            total += attempt.counts
+        return total
 
     def record(self, *, cluster: str, gateway: str) -> UsageRecord:
         """The usage record of this request, priced, with every duration taken now."""
         now_ns = time.perf_counter_ns()
-        cost, price_id, price_status = self._price()
+        cost, price_id, price_status = self._bill()
         self.cost_usd = cost
-        key, upstream = self.key, self.upstream
+        key, attempt, counts = self.key, self.attempt, self.counts()
+        upstream = attempt.upstream if attempt else None
         return UsageRecord(
             id=new_id("use"),
             received_at=self.received_at,
@@ -88,36 +166,65 @@ class Exchange:
             outcome=self.outcome or "aborted",
             status=self.status,
             error_code=self.error_code,
-            input_tokens=self.counts.input_tokens,
-            cached_input_tokens=self.counts.cached_input_tokens,
-            output_tokens=self.counts.output_tokens,
-            reasoning_tokens=self.counts.reasoning_tokens,
-            usage_source=self.usage_source,
+            input_tokens=counts.input_tokens,
+            cached_input_tokens=counts.cached_input_tokens,
+            output_tokens=counts.output_tokens,
+            reasoning_tokens=counts.reasoning_tokens,
+            cache_write_tokens=counts.cache_write_tokens,
+            audio_input_tokens=counts.audio_input_tokens,
+            image_input_tokens=counts.image_input_tokens,
+            audio_output_tokens=counts.audio_output_tokens,
+            image_output_tokens=counts.image_output_tokens,
+            images=counts.images,
+            audio_ms=counts.audio_ms,
+            characters=counts.characters,
+            searches=counts.searches,
+            usage_source=attempt.usage_source if attempt else "none",
             cost_usd=cost,
             price_id=price_id,
             price_status=price_status,
             ttft_ms=self._since_ms(self.first_token_ns),
-            tpot_ms=self._tpot_ms(),
+            tpot_ms=self._tpot_ms(counts.output_tokens),
             e2e_ms=(now_ns - self._received_ns) / 1e6,
-            upstream_ms=(self.upstream_first_ns - self.opened_ns) / 1e6 if self.upstream_first_ns else None,
+            upstream_ms=attempt.upstream_ms if attempt else None,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
+            user=self.user,
+            policy=self.policy,
+            queue_ms=self.queue_ms,
+            attempts=self._attempts_json(),
+            shadow=self.shadow,
+            cache=self.cache,
+            guardrails=self.guardrails,
+            batch_id=self.batch_id,
         )
 
-    def _price(self) -> tuple[Decimal | None, str, PriceStatus]:
-        if self.upstream is None or self.counts == _NO_TOKENS:
-            return Decimal(0), "", "free"
-        try:
-            cost = cost_usd_of(self.upstream.price, self.counts)
-        except PriceUnknown:
-            return None, "", "unknown"
-        return cost, self.upstream.price.price_id if self.upstream.price else "", "priced"
+    def _bill(self) -> tuple[Decimal | None, str, PriceStatus]:
+        """All attempts together: unknown as soon as one of them is; the price id is that of the last one that cost."""
+        total, price_id, status = _ZERO, "", "free"
+        unknown = False
+        for attempt in self.attempts:
+            cost, attempt_price_id, attempt_status = attempt.bill()
+            if attempt_status == "free":
+                continue
+            price_id, status = attempt_price_id, "priced"
+            if cost is None:
+                unknown = True
+            else:
+                total += cost
+        if unknown:
+            return None, price_id, "unknown"
+        return total, price_id, "priced" if status == "priced" else "free"
+
+    def _attempts_json(self) -> str:
+        if len(self.attempts) < 2:
+            return ""
+        return _encoder.encode([attempt.record() for attempt in self.attempts]).decode()
 
     def _since_ms(self, moment_ns: int) -> float | None:
         return (moment_ns - self._received_ns) / 1e6 if moment_ns else None
 
-    def _tpot_ms(self) -> float | None:
-        gaps = self.counts.output_tokens - 1
-        if gaps < 1 or not self.first_token_ns:
+    def _tpot_ms(self, output_tokens: int) -> float | None:
+        if output_tokens < 2 or not self.first_token_ns:
             return None
-        return (self.last_token_ns - self.first_token_ns) / 1e6 / gaps
+        return (self.last_token_ns - self.first_token_ns) / 1e6 / (output_tokens - 1)

@@ -1,13 +1,18 @@
-"""Where a target is reached: its URLs and headers, worked out once per snapshot instead of once per request.
+"""Where a target is reached, and in which protocols: its URLs, headers and legs, worked out once per snapshot instead of
+once per request.
 
-What it does not know: HTTP itself (`transport.py`), which target a request takes (`lifecycle.py`).
+What it does not know: HTTP itself (`transport.py`), which target a request takes (`routing/`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from yarl import URL
 
-from foundry.errors import DeploymentNotReady, FoundryError
+from foundry.codecs import LEGS
+from foundry.codecs.base import Codec, Leg, TargetFacts, UpstreamRequest
+from foundry.errors import DeploymentNotReady, FoundryError, ProtocolNotServed
 from foundry.providers.vendors import vendor
 from foundry.types.deployment import SERVING_PHASES
 from foundry.types.money import Price
@@ -15,8 +20,8 @@ from foundry.types.snapshot import EngineTarget, ProviderTarget
 
 DEFAULT_RETRY_AFTER_S = 5.0
 """Told to a caller of an engine that is not ready when nobody knows how long it will take."""
+_ENGINE_WIRES = ("openai",)
 _HEADERS = {
-    "content-type": "application/json",
     "accept": "*/*",
     "accept-encoding": "identity",
     "user-agent": "foundry",
@@ -29,31 +34,39 @@ class Upstream:
 
     __slots__ = (
         "_error",
+        "_headers",
+        "_legs",
         "_urls",
         "base_url",
         "deployment",
-        "headers",
+        "facts",
         "model",
         "price",
         "provider",
-        "running_usage",
+        "target",
         "target_id",
+        "wires",
     )
 
     def __init__(self, target: EngineTarget | ProviderTarget, *, engine_token: str) -> None:
+        self.target = target
         self.target_id = target.target_id
         self.model = target.model
         self.price: Price | None = target.price
-        self.headers: dict[str, str] = dict(_HEADERS)
         self.base_url = target.base_url or ""
         self.deployment = self.provider = ""
-        self.running_usage = False
+        self.wires: tuple[str, ...] = _ENGINE_WIRES
+        self._headers: dict[str, str] = dict(_HEADERS)
         self._error: FoundryError | None = None
         self._urls: dict[str, URL] = {}
+        self._legs: dict[str, Leg] = {}
+        running_usage = isinstance(
+            target, EngineTarget
+        )  # vLLM and SGLang report usage in every chunk when asked
+        self.facts = TargetFacts(target.target_id, target.model, running_usage=running_usage)
         if isinstance(target, EngineTarget):
             self.deployment = target.deployment
-            self.running_usage = True  # vLLM and SGLang report usage in every chunk when asked
-            self.headers["authorization"] = f"Bearer {engine_token}"
+            self._headers["authorization"] = f"Bearer {engine_token}"
             self._error = _not_ready(target)
         else:
             self.provider = target.provider
@@ -63,7 +76,7 @@ class Upstream:
         try:
             row = vendor(target.provider)
             self.base_url = target.base_url or row.base_url
-            self.headers["authorization"] = f"Bearer {row.secret()}"
+            self._headers["authorization"] = f"Bearer {row.secret()}"
         except FoundryError as error:
             self._error = error  # the snapshot stays usable: only calls to this target fail, and say why
 
@@ -73,12 +86,34 @@ class Upstream:
         if self._error is not None:
             raise self._error.with_traceback(None)
 
+    def leg(self, codec: Codec) -> Leg:
+        """How to speak the caller's protocol with this target. Raises ProtocolNotServed."""
+        leg = self._legs.get(codec.name)
+        if leg is None:
+            found = (LEGS[codec.name, wire] for wire in self.wires if (codec.name, wire) in LEGS)
+            leg = next(found, None)
+            if leg is None:
+                raise ProtocolNotServed(
+                    f"{self.target_id} does not serve {codec.path}: ask another model", param="model"
+                )
+            self._legs[codec.name] = leg
+        return leg
+
     def url(self, path: str) -> URL:
-        """The target's URL for a public path."""
+        """The target's URL for a path."""
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = URL(self.base_url + path, encoded=True)
         return url
+
+    def headers(self, request: UpstreamRequest, request_id: str) -> Mapping[str, str]:
+        """All headers of one request to this target."""
+        return {
+            **self._headers,
+            **request.headers,
+            "content-type": request.content_type,
+            "x-request-id": request_id,
+        }
 
 
 def _not_ready(target: EngineTarget) -> DeploymentNotReady | None:

@@ -28,8 +28,9 @@ PriceStatus = Literal["priced", "unknown", "free"]
 is None). free: nothing was used, the cost is zero."""
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request used and cost. Field names are the columns of the ClickHouse table `usage`."""
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one request used and cost. Field names are the columns of the ClickHouse table `usage`, whose defaults are the same:
+    a record is written without them."""
 
     id: str
     """Unique; writing a record twice under one id is harmless."""
@@ -97,6 +98,39 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of `e2e_ms`, from the upstream request's start to its first byte."""
     request_bytes: int = 0
     response_bytes: int = 0
+    user: str = ""
+    """The end user that the caller named."""
+    policy: str = ""
+    """Routing policy that ordered the targets."""
+    queue_ms: float = 0.0
+    """Of `e2e_ms`, spent waiting for a target with room, or for one to become ready."""
+    attempts: str = ""
+    """JSON array of `AttemptRecord` when there was more than one; the counts and the cost above are their sums."""
+    shadow: bool = False
+    """A copy of a request, sent to a shadow target; nobody was answered with it."""
+    cache: str = ""
+    """`hit`, `semantic`, `miss` or `bypass`; empty where the route has no cache."""
+    guardrails: str = ""
+    """JSON array of what guards decided; never the text itself."""
+    batch_id: str = ""
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One try at one target, inside `UsageRecord.attempts`."""
+
+    target_id: str
+    outcome: Outcome
+    error_code: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usage_source: UsageSource = "none"
+    cost_usd: Decimal | None = None
+    """None: price unknown."""
+    price_id: str = ""
+    upstream_ms: float | None = None
+    """From the attempt's start to its first byte; None when none came."""
+    hedged: bool = False
+    """Started beside another attempt that was slow to begin."""
 
 
 class UsageCounts(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -19,6 +20,7 @@ from foundry.metrics import segments
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry
+from foundry.types.usage import UsageRecord
 from tests.support.asgi import serve_asgi
 from tests.support.instance import Home
 from tests.support.scripted_upstream import ScriptedUpstream
@@ -27,6 +29,11 @@ PRICE = Price(
     price_id="test@1", source="test", input_per_mtok_usd=Decimal("0.15"), output_per_mtok_usd=Decimal("0.60"),
     cached_input_per_mtok_usd=Decimal("0.075"),
 )  # fmt: skip
+_DEFAULTS = {
+    field.name: field.default
+    for field in msgspec.structs.fields(UsageRecord)
+    if field.default is not msgspec.NODEFAULT
+}
 BEHAVIOURS = ("ok", "no-usage", "fat-final", "die-before", "die-mid", "error-mid", "endless", "slow")
 STATUSES = (400, 401, 403, 404, 413, 422, 429, 500, 503)
 
@@ -52,7 +59,7 @@ class Rig:
             for line in path.read_bytes().splitlines(keepends=True):
                 payload = segments.decode_line(line)
                 assert payload is not None
-                found.append(json.loads(payload))
+                found.append({**_DEFAULTS, **json.loads(payload)})
         return found
 
 

@@ -107,3 +107,12 @@ async def test_totals(store: Store, record: Record) -> None:
     }
     nothing = await usage_totals(store, since=datetime(2030, 1, 1, tzinfo=UTC))
     assert (nothing["requests"], nothing["cost_usd"]) == (0, Decimal(0))
+
+
+async def test_what_a_record_leaves_out_is_the_columns_default(store: Store) -> None:
+    bare = UsageRecord(
+        id="rec-bare", received_at=datetime(2026, 11, 21, tzinfo=UTC), request_id="req-bare", cluster="c", gateway="g",
+        outcome="rejected", status=401, e2e_ms=1.0,
+    )  # fmt: skip
+    await insert(store, bare)
+    assert (await list_usage(store, limit=1))[0] == msgspec.structs.asdict(bare)
