@@ -16,7 +16,8 @@ from control_api.models.base import FROM_FILE
 
 
 def _loaded(statement: Select[Route]) -> Select[Route]:
-    return statement.options(selectinload(Route.targets).joinedload(RouteTarget.deployment))
+    loaded = statement.options(selectinload(Route.targets).joinedload(RouteTarget.deployment))
+    return loaded.execution_options(populate_existing=True)  # targets may have been replaced since they were read
 
 
 async def window(

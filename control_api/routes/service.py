@@ -32,16 +32,16 @@ from foundry.types.deployment import Task
 async def put(session: WriteSession, subject: Subject, name: str, wanted: RouteWrite) -> Route:
     """Make or replace a route. Raises InvalidParameter for what cannot hold, Conflict for a name that is taken or the file's."""
     await lock_configuration(session)
-    engines = [target.deployment for target in wanted.targets if isinstance(target, EngineTargetSpec)]
-    found = await deployments.lock_for_routes(session, subject, engines)
-    there = await world(session, {name: row_task(row) for name, row in found.items()})
-    refuse(rules.route(name, wanted, there))
-    refuse(finding for _name, finding in rules.cycles({**there.routes, name: wanted}))
     row = await repository.lock_any(session, name)
     if row is not None:
         if not sees(subject, row):
             raise Conflict(f"the route name '{name}' is taken: choose another")
         refuse_if_declared("route", name, row.source)
+    engines = [target.deployment for target in wanted.targets if isinstance(target, EngineTargetSpec)]
+    found = await deployments.lock_for_routes(session, subject, engines)
+    there = await world(session, {name: row_task(row) for name, row in found.items()})
+    refuse(rules.route(name, wanted, there))
+    refuse(finding for _name, finding in rules.cycles({**there.routes, name: wanted}))
     row = await _write(session, subject, name, wanted, row, found, source=FROM_API)
     await announce(session, Topic.SERVING)
     return row
@@ -54,13 +54,21 @@ async def declare(session: WriteSession, owner: Subject, wanted: Mapping[str, Ro
     """
     await repository.remove_declared(session, list(wanted))
     found = {row.name: row for row in await deployments.list_all(session) if row.deleting_at is None}
+    there = {row.name: row for row in await repository.everything(session)}
     taken: list[str] = []
     for name, route in wanted.items():
-        row = await repository.lock_any(session, name)
+        row = there.get(name)
         if row is not None and row.source != FROM_FILE:
             taken.append(name)
+        elif row is not None and route_write(row) == route and not _can_join(row, found):
+            continue
         await _write(session, owner, name, route, row, found, source=FROM_FILE)
     return taken
+
+
+def _can_join(row: Route, found: Mapping[str, Deployment]) -> bool:
+    """Whether a target waits for a deployment that is there by now."""
+    return any(target.deployment_id is None and target.deployment_name in found for target in row.targets)
 
 
 async def world(session: ReadSession, computes: Mapping[str, Task] | None = None) -> World:

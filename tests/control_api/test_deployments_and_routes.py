@@ -49,9 +49,11 @@ async def test_a_route_needs_its_deployment_and_keeps_it(api: Api) -> None:
     got = (await api.client.get("/v1/routes/org/smol")).json()
     assert got == made.json()
     given = [TypeAdapter[TargetSpec](TargetSpec).validate_python(target) for target in body["targets"]]
-    assert got["targets"] == [target.model_dump(mode="json") for target in given]  # in the order of preference
+    assert got["targets"] == [
+        target.model_dump(mode="json") for target in given
+    ]  # in the order of preference
     wrong_task = await api.client.put("/v1/routes/e", json=ENGINE_ROUTE | {"task": "embed"})
-    assert (wrong_task.status_code, wrong_task.json()["param"]) == (400, "targets")
+    assert (wrong_task.status_code, wrong_task.json()["param"]) == (400, "targets[0].deployment")
     used = await api.client.delete("/v1/deployments/smollm2")
     assert (used.status_code, "org/smol" in used.json()["detail"]) == (409, True)
     other_task = await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT | {"task": "embed"})
