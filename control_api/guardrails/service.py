@@ -12,13 +12,12 @@ from control_api.guardrails import repository
 from control_api.kit.changes import Topic, announce
 from control_api.kit.db import ReadSession, WriteSession
 from control_api.kit.findings import refuse
-from control_api.kit.named import lock_configuration
+from control_api.kit.named import lock_configuration, refuse_if_declared
 from control_api.kit.pagination import Window
 from control_api.models import Guardrail
 from control_api.models.base import FROM_API
+from control_api.routes import service as routes
 from foundry.declare import rules
-from foundry.declare.check import guard_options
-from foundry.declare.rules import World
 from foundry.errors import Conflict
 from foundry.types.guardrails import GuardrailProfile
 
@@ -26,7 +25,7 @@ from foundry.types.guardrails import GuardrailProfile
 async def put(session: WriteSession, subject: Subject, wanted: GuardrailProfile) -> Guardrail:
     """Make or replace. Raises InvalidParameter for what cannot hold, Conflict for a name that is taken or the file's."""
     await lock_configuration(session)
-    refuse(rules.guardrail(wanted, World(check_options=guard_options())))
+    refuse(rules.guardrail(wanted, await routes.world(session)))
     row = await repository.rows.put(session, subject, wanted.name, wanted, source=FROM_API)
     await announce(session, Topic.SERVING)
     return row
@@ -47,7 +46,8 @@ async def get(session: ReadSession, subject: Subject, name: str) -> Guardrail:
 async def delete(session: WriteSession, subject: Subject, name: str) -> None:
     """Delete. Raises NotFound, and Conflict for what the file declares or something uses."""
     await lock_configuration(session)
-    await repository.rows.get(session, subject, name)
+    row = await repository.rows.get(session, subject, name)
+    refuse_if_declared("guardrail profile", name, row.source)
     users = await repository.users_of(session, name)
     if users:
         raise Conflict(f"the guardrail profile '{name}' is used by {', '.join(users)}: change those first")

@@ -12,8 +12,8 @@ def provider_read(name: str, vendor: Vendor, declared: bool) -> ProviderRead:  #
     return ProviderRead(
         name=name,
         title=vendor.title,
-        base_url=vendor.base_url,
-        secret_env=vendor.secret_env,
+        base_url=vendor.base_url or "",
+        secret_env=vendor.secret_env or "",
         secret_set=_has_secret(vendor),
         source="file" if declared else "shipped",
     )

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from control_api.kit.db import ReadSession
 from control_api.providers import repository
-from foundry.declare.model import OperatorPrice, ProviderRow
-from foundry.declare.vendors import merged_vendors
-from foundry.providers.vendors import Vendor
-from foundry.types.money import Price
+from foundry.declare.model import ProviderRow
+from foundry.pricing.book import PriceBook, book, book_with
+from foundry.providers.vendors import Vendor, merged
 
 
 async def list_all(session: ReadSession) -> list[tuple[str, Vendor, bool]]:
     """Every vendor by name, and whether the configuration file declares it."""
     rows = await operator_rows(session)
-    return [(name, vendor, name in rows) for name, vendor in sorted(merged_vendors(rows).items())]
+    return [(name, vendor, name in rows) for name, vendor in sorted(merged(rows).items())]
 
 
 async def names(session: ReadSession) -> list[str]:
     """Names that routes may use."""
-    return sorted(merged_vendors(await operator_rows(session)))
+    return sorted(merged(await operator_rows(session)))
 
 
 async def operator_rows(session: ReadSession) -> dict[str, ProviderRow]:
@@ -30,8 +29,7 @@ async def operator_rows(session: ReadSession) -> dict[str, ProviderRow]:
     return {} if row is None else row.providers
 
 
-async def operator_prices(session: ReadSession) -> dict[tuple[str, str], Price]:
-    """The rows of `[[prices]]` in force, by provider and model."""
+async def price_book(session: ReadSession) -> PriceBook:
+    """The shipped prices under the rows of `[[prices]]` in force."""
     row = await repository.in_force(session)
-    found = [] if row is None else [OperatorPrice.model_validate(price) for price in row.prices]
-    return {(price.provider, price.model): price.price() for price in found}
+    return book() if row is None else book_with(row.prices)

@@ -11,13 +11,15 @@ from control_api.auth.subject import Subject
 from control_api.kit.db import ReadSession, WriteSession
 from control_api.kit.pagination import Window
 from control_api.kit.repository import fetch_window, visible_to
-from control_api.models import Block, Limit, Route, RouteTarget
+from control_api.models import Block, Guardrail, Limit, Route, RouteTarget
 from control_api.models.base import FROM_FILE
 
 
 def _loaded(statement: Select[Route]) -> Select[Route]:
     loaded = statement.options(selectinload(Route.targets).joinedload(RouteTarget.deployment))
-    return loaded.execution_options(populate_existing=True)  # targets may have been replaced since they were read
+    return loaded.execution_options(
+        populate_existing=True
+    )  # targets may have been replaced since they were read
 
 
 async def window(
@@ -62,6 +64,11 @@ async def users_of(session: ReadSession, name: str) -> Sequence[str]:
         *(f"limit {user}" for user in limits),
         *(f"blocking rule {user}" for user in blocks),
     ]
+
+
+async def profile_names(session: ReadSession) -> Sequence[str]:
+    """Names of every guardrail profile of the instance: what routes may name."""
+    return await session.all(select(Guardrail.name))
 
 
 async def remove_declared(session: WriteSession, kept: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 from control_api.auth.subject import Subject
 from control_api.deployments import service as deployments
-from control_api.guardrails import service as guardrails
 from control_api.kit.changes import Topic, announce
 from control_api.kit.db import ReadSession, WriteSession
 from control_api.kit.findings import refuse
@@ -22,6 +21,7 @@ from control_api.providers import service as providers
 from control_api.routes import repository
 from control_api.routes.schemas import route_write
 from foundry.declare import rules
+from foundry.declare.check import guard_check
 from foundry.declare.rules import World
 from foundry.errors import Conflict, NotFound
 from foundry.telemetry import new_id
@@ -72,12 +72,13 @@ def _can_join(row: Route, found: Mapping[str, Deployment]) -> bool:
 
 
 async def world(session: ReadSession, computes: Mapping[str, Task] | None = None) -> World:
-    """What routes, limits and blocking rules of this instance may refer to. computes: deployments, where they matter."""
+    """What the configuration of this instance may refer to. computes: deployments, where they matter."""
     return World(
         routes={row.name: route_write(row) for row in await repository.everything(session)},
-        profiles=await guardrails.names(session),
+        profiles=await repository.profile_names(session),
         providers=await providers.names(session),
         deployments=computes,
+        check_guard=guard_check(),
     )
 
 

@@ -9,10 +9,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from control_api.models import Deployment, Key, Route, RouteTarget, StoredSnapshot
 from control_api.models.base import FROM_FILE
+from foundry.pricing.book import PriceBook
 from foundry.types.cache import CachePolicy
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec, DeploymentStatus, Task
 from foundry.types.money import Price
@@ -26,7 +28,6 @@ from foundry.types.snapshot import (
     Snapshot,
 )
 
-Prices = Mapping[tuple[str, str], Price]
 _ETA_STEP_S = 5
 """ETAs are rounded up to it, so that a ticking clock does not publish a snapshot every second."""
 
@@ -45,14 +46,16 @@ def key_entry(row: Key) -> KeyEntry:
     )
 
 
-def route_entry(row: Route, engine_root: str, prices: Prices) -> RouteEntry:
-    """A route; its targets and their deployments must be loaded. prices: the operator's, by provider and model.
+def route_entry(row: Route, engine_root: str, prices: PriceBook, at: datetime) -> RouteEntry:
+    """A route; its targets and their deployments must be loaded.
+
+    Vendor targets without a price of their own get the one that `prices` knows at `at`.
 
     Routes of the configuration file are visible to every project, others to their own.
     """
     targets: list[EngineTarget | ProviderTarget] = []
     for row_target in row.targets:
-        target = _target(row_target, engine_root, prices)
+        target = _target(row_target, engine_root, prices, at)
         taken = {other.target_id for other in targets}
         if target.target_id in taken:  # one vendor's model at two addresses
             target = target.model_copy(update={"target_id": f"{target.target_id}#{row_target.position + 1}"})
@@ -69,18 +72,21 @@ def route_entry(row: Route, engine_root: str, prices: Prices) -> RouteEntry:
     )
 
 
-def _target(row: RouteTarget, engine_root: str, prices: Prices) -> EngineTarget | ProviderTarget:
+def _target(
+    row: RouteTarget, engine_root: str, prices: PriceBook, at: datetime
+) -> EngineTarget | ProviderTarget:
     if row.deployment is not None:
         return engine_target(row.deployment, engine_root, row.share)
     if row.deployment_name is not None:
         return _missing_engine(row.deployment_name, engine_root, row.share)
     provider, model = row.provider or "", row.model or ""
+    explicit = Price.model_validate(row.price) if row.price is not None else None
     return ProviderTarget(
         target_id=f"{provider}/{model}",
         provider=provider,
         model=model,
         base_url=row.base_url,
-        price=Price.model_validate(row.price) if row.price is not None else prices.get((provider, model)),
+        price=explicit or prices.lookup(provider, model, at),
         **row.share,
     )
 

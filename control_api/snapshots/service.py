@@ -71,13 +71,13 @@ async def publish(runtime: Runtime, cluster: str, *, above: int = 0) -> int:
 async def _build(session: ReadSession, runtime: Runtime, cluster: str, version: int) -> Snapshot:
     """Everything that a gateway needs, as the database has it now."""
     engine_root = runtime.settings.ray.serve_url.rstrip("/")
-    prices = await providers.operator_prices(session)
+    prices, at = await providers.price_book(session), now()
     return Snapshot(
         cluster=cluster,
         version=version,
-        issued_at=now(),
+        issued_at=at,
         keys=tuple(key_entry(row) for row in await keys.list_live(session)),
-        routes=tuple(route_entry(row, engine_root, prices) for row in await routes.list_all(session)),
+        routes=tuple(route_entry(row, engine_root, prices, at) for row in await routes.list_all(session)),
         limits=tuple(limit_entry(row) for row in await limits.list_all(session)),
         guardrails=tuple(guardrail_entry(row) for row in await guardrails.list_all(session)),
         blocks=tuple(block_entry(row) for row in await blocks.list_all(session)),

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -18,18 +20,18 @@ from foundry import settings
 from foundry.declare import rules
 from foundry.declare.model import (
     GatewayFile,
-    OperatorPrice,
     ProviderName,
     ProviderRow,
     named,
     route_from_table,
 )
 from foundry.declare.rules import Finding, World
-from foundry.declare.vendors import known_providers, merged
 from foundry.located import Located, Path, Problem, parse, problems_of
+from foundry.pricing.book import PriceRow
+from foundry.providers.vendors import Vendor, over_shipped, vendors
 from foundry.types.control import NounName, RouteName, RouteWrite
 from foundry.types.deployment import Task
-from foundry.types.guardrails import BlockRule, GuardrailProfile
+from foundry.types.guardrails import BlockRule, GuardEntry, GuardrailProfile
 from foundry.types.limits import LimitEntry
 
 # Any: tables of a TOML document.
@@ -132,23 +134,22 @@ class _Checker:
         for name, row in self._tables("providers", ProviderName):
             read[name] = row
             try:
-                merged(name, row)
+                Vendor.model_validate(over_shipped(name, row))
             except ValidationError as error:
-                model = type(next(iter(known_providers().values())))
-                self._problems += problems_of(error, self._document, ("providers", name), model)
+                self._problems += problems_of(error, self._document, ("providers", name), Vendor)
         return read
 
-    def _prices(self) -> tuple[OperatorPrice, ...]:
+    def _prices(self) -> tuple[PriceRow, ...]:
         rows = self._document.values.get("prices", [])
         if not isinstance(rows, list):
             self._say(("prices",), "must be an array of tables: [[prices]]")
             return ()
-        read: list[OperatorPrice] = []
+        read: list[PriceRow] = []
         for place, row in enumerate(rows):
             try:
-                read.append(OperatorPrice.model_validate(row))
+                read.append(PriceRow.model_validate(row))
             except ValidationError as error:
-                self._problems += problems_of(error, self._document, ("prices", place), OperatorPrice)
+                self._problems += problems_of(error, self._document, ("prices", place), PriceRow)
         return tuple(read)
 
     # --- between entries ---------------------------------------------------------------------------------------------
@@ -163,10 +164,10 @@ class _Checker:
         return World(
             routes={**unread, **gateway.routes},
             profiles=self._names("guardrails"),
-            providers=set(known_providers()) | self._names("providers"),
+            providers=set(vendors()) | self._names("providers"),
             deployments=self._deployments,
             countries=written is not None or "country_database" not in settings.GatewaySettings.model_fields,
-            check_options=guard_options(),
+            check_guard=guard_check(),
         )
 
     def _cross_check(self, gateway: GatewayFile) -> None:
@@ -208,6 +209,10 @@ def _stand_in(table: object) -> RouteWrite:
     return RouteWrite.model_construct(task=task, targets=())
 
 
-def guard_options() -> Callable[[str, Mapping[str, object]], None] | None:
-    """The registry of guards' own check, where this build has guards."""
-    return None
+def guard_check() -> Callable[[GuardEntry], object] | None:
+    """The registry of guards' own check of one entry, imported late because it imports every guard; None: no guards here."""
+    name = "foundry.gateway.guardrails.registry"
+    if find_spec(name.rpartition(".")[0]) is None:
+        return None
+    found: Callable[[GuardEntry], object] = import_module(name).check_entry
+    return found

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from foundry.pricing.book import PriceRow
 from foundry.types.control import NounName, RouteName, RouteWrite
 from foundry.types.guardrails import BlockRule, GuardrailProfile
 from foundry.types.limits import LimitEntry
-from foundry.types.money import Price
 
 # Any: tables of a TOML document.
 
@@ -23,22 +23,6 @@ OPERATOR = "operator"
 ProviderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=100)]
 ProviderRow = dict[str, JsonValue]
 """A row of `[providers.NAME]`: some or all fields of a vendor's row; it is laid over the shipped row of that name."""
-
-
-class OperatorPrice(Price):
-    """A row of `[[prices]]`: what a provider's model costs, wherever a target names no price of its own."""
-
-    price_id: str = ""
-    """Empty: `provider/model@operator`."""
-    source: str = OPERATOR
-    provider: str = Field(min_length=1, max_length=100)
-    model: str = Field(min_length=1, max_length=300)
-
-    def price(self) -> Price:
-        """The price alone, with an id."""
-        fields = self.model_dump(exclude={"provider", "model"})
-        fields["price_id"] = self.price_id or operator_price_id(self.provider, self.model)
-        return Price.model_validate(fields)
 
 
 class GatewayFile(BaseModel):
@@ -51,7 +35,7 @@ class GatewayFile(BaseModel):
     limits: dict[NounName, LimitEntry] = Field(default_factory=dict[str, LimitEntry])
     guardrails: dict[NounName, GuardrailProfile] = Field(default_factory=dict[str, GuardrailProfile])
     blocks: dict[NounName, BlockRule] = Field(default_factory=dict[str, BlockRule])
-    prices: tuple[OperatorPrice, ...] = ()
+    prices: tuple[PriceRow, ...] = ()
 
 
 def operator_price_id(provider: str, model: str) -> str:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import re2
+
 from foundry.errors import ConfigurationError
 from foundry.located import Path, did_you_mean
 from foundry.types.control import EngineTargetSpec, RouteWrite, TargetSpec
 from foundry.types.deployment import Task
-from foundry.types.guardrails import BlockRule, GuardrailProfile
+from foundry.types.guardrails import BlockRule, GuardEntry, GuardrailProfile
 from foundry.types.limits import LimitEntry
 
 _COUNTRY = re.compile(r"^[A-Z]{2}$")
@@ -43,8 +45,8 @@ class World:
     """None: not known here, so nothing is said about them."""
     countries: bool = True
     """Whether a country database is configured."""
-    check_options: Callable[[str, Mapping[str, object]], None] | None = None
-    """Raises ConfigurationError for an unknown kind of guard or options that it refuses; None: not asked."""
+    check_guard: Callable[[GuardEntry], object] | None = None
+    """Raises ConfigurationError for a guard that could not work, with the field in `param`; None: not asked."""
 
 
 def route(name: str, entry: RouteWrite, world: World) -> Iterator[Finding]:
@@ -96,12 +98,21 @@ def guardrail(entry: GuardrailProfile, world: World) -> Iterator[Finding]:
     for place, guard in enumerate(entry.guards):
         if not guard.stages:
             yield Finding(("guards", place, "stages"), "name at least one of input, output, stream")
-        if world.check_options is None:
-            continue
         try:
-            world.check_options(guard.kind, guard.options)
+            if world.check_guard is not None:
+                world.check_guard(guard)
         except ConfigurationError as error:
-            yield Finding(("guards", place, error.param or "options"), error.message)
+            yield Finding(("guards", place, *_field_of_guard(error.param)), error.message)
+        asked = guard.options.get("route")
+        if isinstance(asked, str) and asked not in world.routes:
+            yield Finding(("guards", place, "options", "route"), _no_route(asked, world))
+
+
+def _field_of_guard(param: str | None) -> Path:
+    """A guard's error names a field of the entry, or an option of its kind."""
+    if param is None or param in GuardEntry.model_fields:
+        return () if param is None else (param,)
+    return ("options", *param.split("."))
 
 
 def block(entry: BlockRule, world: World) -> Iterator[Finding]:
@@ -121,9 +132,9 @@ def block(entry: BlockRule, world: World) -> Iterator[Finding]:
         yield Finding(("countries",), words)
     if entry.user_agent is not None:
         try:
-            re.compile(entry.user_agent)
-        except re.error as error:
-            yield Finding(("user_agent",), f"no regular expression: {error}")
+            re2.compile(entry.user_agent)
+        except re2.error as error:
+            yield Finding(("user_agent",), f"no regular expression in RE2's syntax: {error}")
     yield from _known_routes(("routes",), entry.routes, world)
 
 
@@ -206,7 +217,11 @@ def _other_route(path: Path, name: str, other: str, task: Task, world: World) ->
 def _known_routes(path: Path, names: Collection[str] | None, world: World) -> Iterator[Finding]:
     for place, name in enumerate(names or ()):
         if name not in world.routes:
-            yield Finding((*path, place), f"no route '{name}'; {did_you_mean(name, world.routes)}")
+            yield Finding((*path, place), _no_route(name, world))
+
+
+def _no_route(name: str, world: World) -> str:
+    return f"no route '{name}'; {did_you_mean(name, world.routes)}"
 
 
 def _edges(entry: RouteWrite) -> Iterator[tuple[Path, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from foundry.errors import PriceUnknown
-from foundry.types.money import Price
+from foundry.types.money import Price, TokenRates
 from foundry.types.usage import UsageCounts
 
 _MILLION = -6
@@ -27,49 +27,58 @@ def cost_usd_of(price: Price | None, counts: UsageCounts) -> Decimal:
         raise PriceUnknown(
             "no price is known for this target: set one on the deployment or the route's target, or in prices.toml"
         )
-    return _tokens(price, counts).scaleb(_MILLION) + _units(price, counts) + price.per_request_usd
+    return (
+        _tokens(_rates(price, counts), counts, price.price_id).scaleb(_MILLION)
+        + _units(price, counts)
+        + price.per_request_usd
+    )
 
 
-def _tokens(price: Price, counts: UsageCounts) -> Decimal:
+def _rates(price: Price, counts: UsageCounts) -> TokenRates:
+    long = price.long_prompt
+    return price if long is None or counts.input_tokens <= long.over_input_tokens else long
+
+
+def _tokens(price: TokenRates, counts: UsageCounts, price_id: str) -> Decimal:
     full, output = price.input_per_mtok_usd, price.output_per_mtok_usd
     parts = counts.cached_input_tokens + counts.cache_write_tokens + counts.audio_input_tokens
     plain_input = counts.input_tokens - parts - counts.image_input_tokens
     plain_output = counts.output_tokens - counts.audio_output_tokens - counts.image_output_tokens
     return (
-        _part(price, "input_per_mtok_usd", full, plain_input)
+        _part(price_id, "input_per_mtok_usd", full, plain_input)
         + _part(
-            price,
+            price_id,
             "cached_input_per_mtok_usd",
             _or(price.cached_input_per_mtok_usd, full),
             counts.cached_input_tokens,
         )
         + _part(
-            price,
+            price_id,
             "cache_write_per_mtok_usd",
             _or(price.cache_write_per_mtok_usd, full),
             counts.cache_write_tokens,
         )
         + _part(
-            price,
+            price_id,
             "audio_input_per_mtok_usd",
             _or(price.audio_input_per_mtok_usd, full),
             counts.audio_input_tokens,
         )
         + _part(
-            price,
+            price_id,
             "image_input_per_mtok_usd",
             _or(price.image_input_per_mtok_usd, full),
             counts.image_input_tokens,
         )
-        + _part(price, "output_per_mtok_usd", output, plain_output)
+        + _part(price_id, "output_per_mtok_usd", output, plain_output)
         + _part(
-            price,
+            price_id,
             "audio_output_per_mtok_usd",
             _or(price.audio_output_per_mtok_usd, output),
             counts.audio_output_tokens,
         )
         + _part(
-            price,
+            price_id,
             "image_output_per_mtok_usd",
             _or(price.image_output_per_mtok_usd, output),
             counts.image_output_tokens,
@@ -79,12 +88,12 @@ def _tokens(price: Price, counts: UsageCounts) -> Decimal:
 
 def _units(price: Price, counts: UsageCounts) -> Decimal:
     return (
-        _part(price, "per_image_usd", price.per_image_usd, counts.images)
-        + _part(price, "per_audio_second_usd", price.per_audio_second_usd, counts.audio_ms).scaleb(
+        _part(price.price_id, "per_image_usd", price.per_image_usd, counts.images)
+        + _part(price.price_id, "per_audio_second_usd", price.per_audio_second_usd, counts.audio_ms).scaleb(
             _MILLISECONDS
         )
-        + _part(price, "per_mchar_usd", price.per_mchar_usd, counts.characters).scaleb(_MILLION)
-        + _part(price, "per_search_usd", price.per_search_usd, counts.searches)
+        + _part(price.price_id, "per_mchar_usd", price.per_mchar_usd, counts.characters).scaleb(_MILLION)
+        + _part(price.price_id, "per_search_usd", price.per_search_usd, counts.searches)
     )
 
 
@@ -92,11 +101,11 @@ def _or(rate: Decimal | None, otherwise: Decimal | None) -> Decimal | None:
     return otherwise if rate is None else rate
 
 
-def _part(price: Price, name: str, rate: Decimal | None, quantity: int) -> Decimal:
+def _part(price_id: str, name: str, rate: Decimal | None, quantity: int) -> Decimal:
     if not quantity:
         return _ZERO
     if rate is None:
-        raise PriceUnknown(f"{quantity} units were used that the price '{price.price_id}' has no {name} for")
+        raise PriceUnknown(f"{quantity} units were used that the price '{price_id}' has no {name} for")
     return rate * quantity
 
 

@@ -16,7 +16,7 @@ from foundry.types.usage import UsageCounts
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "pause"]
 """stop: the end, or a stop sequence. length: the token limit. pause: the target wants the turn continued (Anthropic)."""
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
@@ -28,12 +28,13 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
-    """An image: by URL, or its bytes in base64 with their media type."""
+    """An image: by URL, by an id at the platform or target, or its bytes in base64 with their media type."""
 
     url: str | None = None
     data_base64: str | None = None
     media_type: str | None = None
     detail: str | None = None
+    file_id: str | None = None
 
 
 class Audio(msgspec.Struct, frozen=True, tag="audio"):
@@ -44,12 +45,13 @@ class Audio(msgspec.Struct, frozen=True, tag="audio"):
 
 
 class File(msgspec.Struct, frozen=True, tag="file"):
-    """A document: its bytes in base64, or an id at the platform or target."""
+    """A document: its bytes in base64 with their media type, a URL, or an id at the platform or target."""
 
     data_base64: str | None = None
     media_type: str | None = None
     filename: str | None = None
     file_id: str | None = None
+    url: str | None = None
 
 
 class Reasoning(msgspec.Struct, frozen=True, tag="reasoning"):
@@ -78,7 +80,7 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result"):
     """What a tool answered to the call with this id."""
 
     call_id: str
-    parts: tuple[Text | Image, ...]
+    parts: tuple[Text | Image | File, ...]
     is_error: bool = False
 
 
@@ -101,6 +103,8 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: msgspec.Raw = msgspec.Raw(b'{"type":"object","properties":{}}')
     """JSON schema of the arguments."""
     strict: bool | None = None
+    cache_breakpoint: bool = False
+    """As in `Text`."""
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
@@ -142,9 +146,13 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     reasoning_budget_tokens: int | None = None
     user: str | None = None
+    prefill: bool = False
+    """The last message is the beginning of the answer, which goes on from there (Anthropic's way; vLLM's
+    `continue_final_message`)."""
     others: dict[str, msgspec.Raw] = {}
-    """Members of the caller's body that have no place above, by their name in the caller's protocol. A dialect sends what
-    its target has too and raises UnsupportedParameter, which names parameter and target, for the rest."""
+    """Members of the caller's body that have no place above, by their name in the caller's protocol; what is nested by its
+    path, e.g. "tools.web_search". A dialect sends what its target has too and raises UnsupportedParameter, which names
+    parameter and target, for the rest (`codecs.translate.carried`)."""
 
 
 class Choice(msgspec.Struct, frozen=True):

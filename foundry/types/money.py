@@ -16,14 +16,11 @@ UsdPerUnit = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]
 """US dollars per image, second, search or request; at most nine decimals, so that price x milliseconds is exact in 12."""
 
 
-class Price(BaseModel):
-    """What one target charges, by kind of use. A kind that was used and has no price makes the cost unknown, never zero."""
+class TokenRates(BaseModel):
+    """What tokens cost, by kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    price_id: str
-    """Names the row and its validity, e.g. "openai/gpt-4o-mini@2026-01-01": it goes into every usage
-    record."""
     input_per_mtok_usd: UsdPerMtok | None = None
     """Input tokens charged at full rate: text, neither read from a cache nor written to one."""
     cached_input_per_mtok_usd: UsdPerMtok | None = None
@@ -40,6 +37,23 @@ class Price(BaseModel):
     """Output tokens that are sound; None: charged at the output rate."""
     image_output_per_mtok_usd: UsdPerMtok | None = None
     """Output tokens that are images; None: charged at the output rate."""
+
+
+class LongPrompt(TokenRates):
+    """The rates of a whole request whose prompt is long, for models that charge such requests more."""
+
+    over_input_tokens: int = Field(gt=0)
+    """Requests with more input tokens than this (cached ones included) are charged these rates, output included."""
+
+
+class Price(TokenRates):
+    """What one target charges, by kind of use. A kind that was used and has no price makes the cost unknown, never zero."""
+
+    price_id: str
+    """Names the row and its validity, e.g. "openai/gpt-4o-mini@2026-01-01": it goes into every usage
+    record."""
+    long_prompt: LongPrompt | None = None
+    """None: long prompts cost no more."""
     per_image_usd: UsdPerUnit | None = None
     """One generated image, for models that are not charged by tokens."""
     per_audio_second_usd: UsdPerUnit | None = None

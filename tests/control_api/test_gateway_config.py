@@ -21,6 +21,7 @@ secret_env = "LAB_KEY"
 [[prices]]
 provider = "lab"
 model = "qwen"
+effective_from = 2026-01-01
 input_per_mtok_usd = 0.05
 output_per_mtok_usd = 0.15
 
@@ -64,14 +65,14 @@ async def test_a_file_is_applied_and_its_names_are_its_own(api: Api, settings: S
     save(settings, GOOD)
     state = await config(api, "applied")
     assert [(one["severity"], one["path"], one["line"]) for one in state["problems"]] == [
-        ("warning", "routes.chat.targets[1].deployment", 14)
+        ("warning", "routes.chat.targets[1].deployment", 15)
     ]
     snapshot = await settled(api)
     (route,) = snapshot.routes
     assert route.project_ids is None  # visible to every project
     lab, engine = route.targets
     assert lab.price is not None
-    assert (lab.price.price_id, str(lab.price.input_per_mtok_usd)) == ("lab/qwen@operator", "0.05")
+    assert (lab.price.price_id, str(lab.price.input_per_mtok_usd)) == ("lab/qwen@2026-01-01", "0.05")
     assert (engine.phase, "made yet" in engine.phase_detail) == ("queued", True)  # type: ignore[union-attr]  # an engine
     assert snapshot.providers["lab"]["secret_env"] == "LAB_KEY"
     for path in ("routes/chat", "limits/daily", "guardrails/house", "blocks/lan"):
@@ -94,9 +95,9 @@ async def test_a_bad_file_changes_nothing_and_says_where(api: Api, settings: Set
     save(settings, GOOD.replace('"lab", model', '"lob", model') + "\n[blocks.none]\n")
     state = await config(api, "rejected")
     assert [(one["path"], one["line"], one["column"], one["value"]) for one in state["problems"]] == [
-        ("routes.chat.targets[0].provider", 14, 44, '"lob"'),
-        ("routes.chat.targets[1].deployment", 14, 94, '"smollm2"'),
-        ("blocks.none", 28, 9, ""),
+        ("routes.chat.targets[0].provider", 15, 44, '"lob"'),
+        ("routes.chat.targets[1].deployment", 15, 101, '"smollm2"'),
+        ("blocks.none", 29, 9, ""),
     ]
     assert "'lab'" in state["problems"][0]["message"]
     assert (state["applied_at"], state["content_hash"]) == (good["applied_at"], good["content_hash"])

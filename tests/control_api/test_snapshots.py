@@ -9,7 +9,7 @@ import pytest
 from foundry.gateway.keys import hash_key
 from foundry.gateway.signing import public_key_from_pem, verify
 from foundry.settings import Settings
-from foundry.types.snapshot import EngineTarget, SignedSnapshot, Snapshot
+from foundry.types.snapshot import EngineTarget, ProviderTarget, SignedSnapshot, Snapshot
 from tests.control_api.conftest import DEPLOYMENT, ENGINE_ROUTE, Api, running
 
 pytestmark = pytest.mark.postgres
@@ -47,6 +47,23 @@ async def test_it_holds_what_a_gateway_needs_and_no_secret(api: Api) -> None:
     assert isinstance(target, EngineTarget)
     assert (target.base_url, target.phase) == ("http://127.0.0.1:8000/engines/smollm2", "queued")
     assert key not in snapshot.model_dump_json()
+
+
+async def test_vendor_targets_get_their_price_from_the_book_unless_the_route_names_one(api: Api) -> None:
+    own = {"price_id": "deal@1", "input_per_mtok_usd": "0.01", "source": "operator"}
+    await api.client.put(
+        "/v1/routes/mini",
+        json={
+            "targets": [
+                {"kind": "provider", "provider": "openai", "model": "gpt-4o-mini"},
+                {"kind": "provider", "provider": "anthropic", "model": "claude-haiku-4-5", "price": own},
+                {"kind": "provider", "provider": "openai", "model": "nobody-knows"},
+            ]
+        },
+    )
+    (route,) = (await settled(api)).routes
+    prices = [target.price for target in route.targets if isinstance(target, ProviderTarget)]
+    assert [price and price.price_id for price in prices] == ["openai/gpt-4o-mini@2025-07-04", "deal@1", None]
 
 
 async def test_versions_grow_by_one_per_change_and_not_otherwise(api: Api) -> None:
