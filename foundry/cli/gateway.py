@@ -56,6 +56,43 @@ def check(
         raise typer.Exit(1)
 
 
+@importers.command("litellm")
+def import_litellm(
+    file: FileArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+    ] = None,
+) -> None:
+    """Turn a LiteLLM proxy's config.yaml into a foundry.toml, and list on standard error what has no equivalent.
+
+    Examples:  foundry gateway import litellm config.yaml -o foundry.toml
+    """
+    from foundry.declare.check import check as check_text
+    from foundry.declare.litellm.convert import convert
+
+    converted = convert(read(file), str(file))
+    checked = check_text(converted.toml)
+    if output is None:
+        print(converted.toml, end="")
+    else:
+        output.write_text(converted.toml, encoding="utf-8")
+    where = str(output or "foundry.toml")
+    for remark in converted.remarks:
+        kind = "left out" if remark.dropped else "differs"
+        print(
+            f"{file}:{remark.line}: {kind}: {remark.path}: {remark.reason}; {remark.instead}", file=sys.stderr
+        )
+    for problem in checked.problems:
+        print(problem.render(where), file=sys.stderr)
+    dropped = sum(remark.dropped for remark in converted.remarks)
+    print(
+        f"{len(checked.gateway.routes)} route(s), {dropped} key(s) left out; check it with `foundry gateway check {where}`",
+        file=sys.stderr,
+    )
+    if not checked.ok:
+        raise typer.Exit(1)
+
+
 def read(file: Path) -> str:
     """A file's text. Raises ConfigurationError that names it."""
     try:
