@@ -14,7 +14,7 @@ SAME = {
     "PriceRow": ("Price",),
     "LongPrompt": ("Price",),
     "GatewayFile": ("Snapshot",),
-    "Settings": ("GatewaySettings", "load", "settings"),
+    "Settings": ("GatewaySettings", "Runtime", "load", "settings"),
 }
 """Under what other names a file's models travel: routes become snapshot entries, price rows prices, settings are loaded."""
 DISCRIMINATORS = {"kind"}
