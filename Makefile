@@ -1,6 +1,7 @@
 # Everything a person runs. `make` alone lists it.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 EXTRA ?=
+WITH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := $(wildcard foundry serve_apps tune_jobs kuberay control_api benchmarks tests examples constraints)
@@ -16,8 +17,8 @@ help: ## list the targets
 up: install ## install, then start the whole platform on this machine
 	$(BIN)/foundry up
 
-install: ## make .venv with the engine for this machine (EXTRA=cpu|gpu|sglang to choose)
-	@$(PYTHON) constraints/install.py --extra "$(EXTRA)"
+install: ## make .venv with the engine for this machine (EXTRA=cpu|gpu|sglang to choose, WITH="audio speech" to add)
+	@$(PYTHON) constraints/install.py --extra "$(EXTRA)" --with "$(WITH)"
 
 install-dev:
 	@$(PYTHON) constraints/install.py --extra "$(EXTRA)" --dev

@@ -1,6 +1,6 @@
-"""Install this checkout into `.venv` from the pinned constraints; standard library only, so that it runs on a bare Python.
+"""Install this checkout into `.venv` from the pinned constraints; standard library only: it runs on a bare Python.
 
-Run: `python3.11 constraints/install.py [--extra cpu|gpu|sglang] [--dev]` (`make install`), or `... lock` (`make lock`).
+Run: `constraints/install.py [--extra cpu|gpu|sglang] [--with audio,speech] [--dev]` (`make install`), or `... lock` (`make lock`).
 Packages come from wherever pip is configured to look: uv does not read pip's configuration, so it is handed on here at run
 time and written nowhere. What it does not know: which index that is, what the packages do.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints"
 EXTRAS = ("cpu", "gpu", "sglang")
+MORE = ("audio", "speech")
+"""Beside any of them."""
 MIN_AGE = timedelta(days=7)
 """Nothing younger is locked."""
 
@@ -77,9 +79,9 @@ def uv_flags(options: Mapping[str, str], environment: Mapping[str, str]) -> tupl
     return flags, extra
 
 
-def fingerprint(extra: str, *, dev: bool) -> str:
+def fingerprint(extra: str, *, dev: bool, more: Sequence[str] = ()) -> str:
     """Changes whenever an installation would give something else."""
-    digest = hashlib.sha256(f"{sys.version_info[:2]} {extra} {dev} {ROOT}".encode())
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {extra} {dev} {','.join(more)} {ROOT}".encode())
     for path in sorted([ROOT / "pyproject.toml", *CONSTRAINTS.iterdir()]):
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -131,16 +133,16 @@ def excludes(extra: str) -> list[str]:
     return ["--excludes", str(path)] if path.exists() else []
 
 
-def install(venv: Path, extra: str, *, dev: bool) -> None:
-    """Install when something changed since the last time."""
+def install(venv: Path, extra: str, *, dev: bool, more: Sequence[str] = ()) -> None:
+    """Install when something changed since the last time. more: further extras, such as `speech`."""
     stamp = venv / f".foundry-{extra}"
-    wanted = fingerprint(extra, dev=dev)
+    wanted = fingerprint(extra, dev=dev, more=more)
     have = stamp.read_text() if stamp.exists() else ""
     if wanted in have or (not dev and fingerprint(extra, dev=True) in have):
         print(f"{venv.name} is up to date ({extra})")
         return
     flags, environment = prepare(venv)
-    target = f".[{extra},dev]" if dev else f".[{extra}]"
+    target = f".[{','.join([extra, *more, *(['dev'] if dev else [])])}]"
     constraints = CONSTRAINTS / f"{extra}.txt"
     pins = ["-c", str(constraints)] if constraints.exists() else []
     where = ["--python", str(venv / "bin" / "python")]
@@ -168,11 +170,20 @@ def lock(venv: Path, extras: Sequence[str]) -> None:
         )  # fmt: skip
 
 
+def _more(words: str) -> list[str]:
+    """Extras out of "audio speech" or "audio,speech". Raises InstallError for others."""
+    found = sorted(set(words.replace(",", " ").split()))
+    if unknown := set(found) - set(MORE):
+        raise InstallError(f"there is no extra {', '.join(sorted(unknown))}: WITH takes {', '.join(MORE)}")
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line. Returns the exit status."""
     parser = argparse.ArgumentParser(description="install this checkout, or lock its versions")
     parser.add_argument("action", nargs="?", choices=("install", "lock"), default="install")
     parser.add_argument("--extra", choices=("", *EXTRAS), default="", help="engine; found out when empty")
+    parser.add_argument("--with", dest="more", default="", help=f"further extras: {', '.join(MORE)}")
     parser.add_argument("--dev", action="store_true", help="with what tests and checks need")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     arguments = parser.parse_args(argv)
@@ -187,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lock(arguments.venv, [arguments.extra] if arguments.extra else EXTRAS)
         else:
             print(f"engine: {extra} ({reason})")
-            install(arguments.venv, extra, dev=arguments.dev)
+            install(arguments.venv, extra, dev=arguments.dev, more=_more(arguments.more))
     except InstallError as error:
         print(f"installation failed: {error}", file=sys.stderr)
         return 1

@@ -33,6 +33,7 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     │   ├── QueueFull             503  every target is at its cap and so is the queue, or the wait was too long
     │   ├── NoTargetAvailable     503  every target of the route is out (circuit breaker)
     │   ├── LimitsUnavailable     503  the ledger of limits does not answer and the replica's share is used up
+    │   ├── ObjectStoreUnavailable 503 the store of files, batches and responses does not answer
     │   ├── SpoolFull             503  usage cannot be written to disk, so nothing is served unmetered
     │   └── MetricsUnavailable    503  the metrics store does not answer
     ├── MetricsRefused            500  the metrics store refused a statement: its own code and words
@@ -259,6 +260,12 @@ class LimitsUnavailable(Unavailable):
     """The ledger of limits does not answer, and this replica's share is used up."""
 
     code = "limits_unavailable"
+
+
+class ObjectStoreUnavailable(Unavailable):
+    """The store of files, batches and responses does not answer, or refuses us."""
+
+    code = "object_store_unavailable"
 
 
 class SpoolFull(Unavailable):

@@ -53,6 +53,32 @@ class GatewaySettings(Group):
     ship_batch_rows: int = Field(default=1000, ge=1)
     snapshot_wait_s: float = Field(default=25.0, gt=0)
     """How long one long-poll for a newer snapshot stays open."""
+    object_store_url: str | None = None
+    """Where files, batches and stored responses are kept: `s3://bucket/prefix`, `gs://...`, `az://...`, with the cloud's own chain of
+    credentials. All replicas share it. None: the folder `objects` of FOUNDRY_HOME."""
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    """Larger uploads to /v1/files are refused with 413; they are streamed to the store, so memory is no bound."""
+    valkey_url: str | None = None
+    """`valkey://[user:password@]host:port/db` (or `valkeys://` for TLS) of the cache that all replicas share; None: routes that ask for
+    it are cached in each replica's memory."""
+    cache_memory_bytes: int = Field(default=128 * 1024 * 1024, ge=0)
+    """Answers that one replica keeps in memory; the least recently used go first."""
+    cache_max_answer_bytes: int = Field(default=1024 * 1024, ge=0)
+    """Larger answers are not kept."""
+    cache_vector_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Vectors of the semantic cache in one replica's memory."""
+    batch_concurrency: int = Field(default=8, ge=1)
+    """Lines of batches in flight to one route from one replica."""
+    batches_at_once: int = Field(default=4, ge=0)
+    """Batches that one replica runs at a time; 0: it runs none."""
+    batch_yield_above: int = Field(default=64, ge=0)
+    """No further line of a batch is begun while more live requests than this are in flight at the replica."""
+    batch_poll_s: float = Field(default=5.0, gt=0)
+    """How often a replica looks for batches that nobody runs."""
+    batch_lease_s: float = Field(default=30.0, gt=0)
+    """A replica that has been silent for so long is believed dead, and its batches are carried on by others."""
+    state_sweep_s: float = Field(default=3600.0, gt=0)
+    """How often files and stored responses whose time is over are deleted."""
 
 
 class ControlSettings(Group):

@@ -9,6 +9,7 @@ What it does not know: keys, routes, usage (the gateway does those); it demands 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +21,9 @@ from starlette.types import ASGIApp
 
 from foundry import catalog
 from foundry.engines import ClusterResources, EngineConfig, render
+from foundry.engines.adapters import adapter_arguments
 from foundry.engines.phases import PhaseReporter
-from foundry.errors import DeploymentSpecError, FoundryError
+from foundry.errors import ConfigurationError, DeploymentSpecError, FoundryError
 from foundry.settings import load
 from foundry.telemetry import configure
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec
@@ -33,13 +35,13 @@ _TOKEN_SECRET = "engine.token"  # noqa: S105 (the name of the secret, not the se
 
 
 class EngineServer(Protocol):
-    """What a `ray.serve.llm` server gives us, whichever engine it runs."""
+    """What a server gives us, whichever engine it runs."""
 
     async def check_health(self) -> None:
         """Raise when the engine is dead and the replica must be replaced."""
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """The engine's own OpenAI app."""
+        """The engine's OpenAI-compatible app."""
         ...
 
     async def stop(self) -> None:
@@ -58,7 +60,37 @@ async def _start_sglang(config: EngineConfig) -> EngineServer:
     return await start(config)
 
 
-_SERVERS = {"vllm": _start_vllm, "sglang": _start_sglang}
+async def _start_whisper(config: EngineConfig) -> EngineServer:
+    try:
+        from serve_apps.transcription import start  # noqa: PLC0415 (imports faster-whisper)
+    except ModuleNotFoundError as error:
+        raise _missing(error, "audio") from error
+    return await start(config)
+
+
+async def _start_piper(config: EngineConfig) -> EngineServer:
+    if importlib.util.find_spec("piper") is None:
+        raise _missing(ModuleNotFoundError("No module named 'piper'", name="piper"), "speech")
+    try:
+        from serve_apps.speech import start  # noqa: PLC0415 (imports FFmpeg's encoders)
+    except ModuleNotFoundError as error:
+        raise _missing(error, "speech") from error
+    return await start(config)
+
+
+def _missing(error: ModuleNotFoundError, extra: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the package '{error.name}' is not installed where the engine runs: pip install 'foundry[{extra}]' "
+        f"(make install WITH={extra})"
+    )
+
+
+_SERVERS = {
+    "vllm": _start_vllm,
+    "sglang": _start_sglang,
+    "whisper": _start_whisper,
+    "piper": _start_piper,
+}
 
 
 @serve.ingress()  # pyright: ignore[reportUntypedClassDecorator]  (Ray annotates it as Callable)
@@ -75,9 +107,11 @@ class EngineReplica:
         if spec.engine == "vllm" and config.device == "cpu":
             core_forkserver.warm()
         try:
-            path = await self._pull(settings.home)
+            path = await self._pull(settings.home, spec.model)
+            adapters = {name: await self._pull(settings.home, uri) for name, uri in spec.adapters.items()}
             self._phases.report(DeploymentPhase.LOADING, f"{spec.engine} on {config.device}")
             config.llm_config["model_loading_config"]["model_source"] = path
+            config.llm_config["engine_kwargs"] |= adapter_arguments(adapters)
             self._server = await _SERVERS[spec.engine](config)
         except FoundryError as error:
             self._phases.report(DeploymentPhase.FAILED, error.message)
@@ -86,12 +120,12 @@ class EngineReplica:
             self._phases.report(DeploymentPhase.FAILED, f"{type(error).__name__}: {error}")
             raise
 
-    async def _pull(self, home: Path) -> str:
+    async def _pull(self, home: Path, uri: str) -> str:
         def show(step: catalog.PullProgress) -> None:
             self._phases.report(DeploymentPhase.PULLING, step.line(), step.percent)
 
-        self._phases.report(DeploymentPhase.PULLING, self._spec.model)
-        model = await asyncio.to_thread(catalog.resolve, self._spec.model, home, show)
+        self._phases.report(DeploymentPhase.PULLING, uri)
+        model = await asyncio.to_thread(catalog.resolve, uri, home, show)
         log.info("model_resolved", uri=model.resolved, digest=model.digest)
         return str(model.path)
 
@@ -131,7 +165,24 @@ def build(args: dict[str, Any]) -> Application:  # Any: whatever JSON the Serve 
         log.info("engine_choice", deployment=spec.name, choice=decision)
     configure("serve", load().log_level)
     deployment: Deployment = serve.deployment(**config.serve_options)(EngineReplica)
-    return deployment.bind(spec.model_dump_json(), config)
+    application = deployment.bind(spec.model_dump_json(), config)
+    return _with_prefix_router(application) if spec.replica_routing == "prefix" else application
+
+
+def _with_prefix_router(engine: Application) -> Application:
+    """Let HAProxy ask Ray Serve's prefix-aware router for the replica of each request: it calls the router deployment with
+    the request's body, and pins the connection to the replica that it names."""
+    from ray.llm._internal.serve.core.ingress.router import LLMRouter  # noqa: PLC0415  (seconds of imports)
+
+    options: dict[str, Any] = {  # Any: handed to ray.serve.deployment, which validates it
+        "name": "router",
+        "max_ongoing_requests": 1000,
+        "ray_actor_options": {"num_cpus": 0},
+    }
+    router: Deployment = serve.deployment(**options)(LLMRouter)
+    # The hook that `ray.serve.llm` itself uses for direct streaming (core/ingress/builder.py in ray 2.60).
+    attach = engine._with_ingress_request_router  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  as above
+    return attach(router.bind(server=engine))
 
 
 def _cluster() -> ClusterResources | None:

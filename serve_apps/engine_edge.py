@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import io
 import json
+import wave
+from collections.abc import Callable
+from typing import Any
 
 import httpx
-from pydantic import JsonValue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foundry.errors import ProcessError
@@ -18,6 +21,7 @@ from foundry.types.deployment import DeploymentSpec, Task
 
 _OPEN_PATHS = frozenset({"/health"})
 _WARM_UP_TIMEOUT_S = 300.0
+_RATE_HZ = 16_000
 _ABORT_GRACE_S = 5.0
 """How long the engine's app may take to notice that its client left, before it is cancelled."""
 
@@ -96,17 +100,61 @@ async def warm_up(app: ASGIApp, spec: DeploymentSpec) -> None:
 
     Raises ProcessError with the engine's words when it cannot answer: such a replica must not become ready.
     """
-    body: dict[str, JsonValue] = {"model": spec.served_model_name}
-    if spec.task is Task.EMBED:
-        path, body["input"] = "/v1/embeddings", "warm-up"
-    else:
-        path, body["prompt"], body["max_tokens"] = "/v1/completions", "warm-up", 2
+    path, request = _FIRST_REQUESTS[spec.task](spec.served_model_name)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://engine", timeout=_WARM_UP_TIMEOUT_S
     ) as client:
-        answer = await client.post(path, json=body)
+        answer = await client.post(path, **request)
     if not answer.is_success:
         raise ProcessError(
             f"{spec.engine} started but its first request to {path} failed with {answer.status_code}: {answer.text[:500]}"
         )
+
+
+FirstRequest = tuple[str, dict[str, Any]]  # Any: keyword arguments of httpx.AsyncClient.post
+
+
+def _generate(model: str) -> FirstRequest:
+    return "/v1/completions", {"json": {"model": model, "prompt": "warm-up", "max_tokens": 2}}
+
+
+def _embed(model: str) -> FirstRequest:
+    return "/v1/embeddings", {"json": {"model": model, "input": "warm-up"}}
+
+
+def _score(model: str) -> FirstRequest:
+    return "/score", {"json": {"model": model, "text_1": "warm", "text_2": "up"}}
+
+
+def _classify(model: str) -> FirstRequest:
+    return "/classify", {"json": {"model": model, "input": "warm-up"}}
+
+
+def _transcribe(model: str) -> FirstRequest:
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_RATE_HZ)
+        file.writeframes(bytes(2 * _RATE_HZ))  # a second of silence
+    return "/v1/audio/transcriptions", {
+        "data": {"model": model},
+        "files": {"file": ("silence.wav", sound.getvalue())},
+    }
+
+
+def _speak(model: str) -> FirstRequest:
+    return "/v1/audio/speech", {"json": {"model": model, "input": "warm-up", "voice": "default"}}
+
+
+_FIRST_REQUESTS: dict[Task, Callable[[str], FirstRequest]] = {
+    Task.GENERATE: _generate,
+    Task.EMBED: _embed,
+    Task.RERANK: _score,
+    Task.CLASSIFY: _classify,
+    Task.MODERATE: _classify,
+    Task.TRANSCRIBE: _transcribe,
+    Task.SPEAK: _speak,
+}
+"""No engine of ours makes images."""

@@ -15,6 +15,9 @@ from foundry.types.deployment import SERVING_PHASES, DeploymentPhase, Deployment
 
 _STARTING_STATES = frozenset({"STARTING", "UPDATING", "RECOVERING"})
 _STARTING_PHASES = frozenset({DeploymentPhase.PULLING, DeploymentPhase.LOADING, DeploymentPhase.WARMING})
+_SCALING_STATES = frozenset({"RUNNING", "DEPLOYING"})
+_ROUTERS = frozenset({"router"})
+"""Serve deployments beside the engine's (`serve_apps/engine.py`)."""
 _DETAIL_CHARS = 500
 _GATEWAY_PHASES: dict[str, GatewayPhase] = {
     "NOT_STARTED": "starting",
@@ -58,6 +61,8 @@ def observed(
         )
         return DeploymentStatus(phase=DeploymentPhase.QUEUED, detail=detail, updated_at=at)
     ready = answering_replicas(app)
+    if item.spec.autoscaling is not None and not ready and app.status in _SCALING_STATES:
+        return _at_zero(app, progress, log_line, at)
     if app.status == "RUNNING" or ready:
         return _serving(item, app, ready, at)
     if app.status == "DEPLOY_FAILED":
@@ -72,8 +77,11 @@ def observed(
 
 
 def answering_replicas(app: ServeApplication) -> int:
-    """Replicas that can answer: the fewest RUNNING ones among the application's deployments; 0 if any has none."""
-    return min((part.running for part in app.deployments.values()), default=0)
+    """Replicas that can answer: the fewest RUNNING ones among the application's deployments; 0 if any has none. One replica of
+    the deployment that routes serves all replicas of the engine."""
+    if any(not part.running for part in app.deployments.values()):
+        return 0
+    return min((part.running for name, part in app.deployments.items() if name not in _ROUTERS), default=0)
 
 
 def newest_actor(app: ServeApplication) -> str | None:
@@ -106,7 +114,8 @@ def same_but_time(left: DeploymentStatus, right: DeploymentStatus) -> bool:
 
 
 def _serving(item: Desired, app: ServeApplication, ready: int, at: datetime) -> DeploymentStatus:
-    wanted = item.spec.replicas
+    scaling = item.spec.autoscaling
+    wanted = scaling.min_replicas if scaling else item.spec.replicas
     words = one_line(_words(app)) if app.status != "RUNNING" else ""
     if app.status == "RUNNING" and ready == 0:  # details of the parts are not there yet
         ready = wanted if not app.deployments else 0
@@ -118,6 +127,17 @@ def _serving(item: Desired, app: ServeApplication, ready: int, at: datetime) -> 
     detail = f"{ready} of {wanted} replicas answer" + (f"; {words}" if words else "")
     return DeploymentStatus(
         phase=DeploymentPhase.DEGRADED, detail=detail, ready_replicas=ready, updated_at=at
+    )
+
+
+def _at_zero(
+    app: ServeApplication, progress: Progress | None, log_line: str, at: datetime
+) -> DeploymentStatus:
+    """An autoscaled deployment without a replica that answers: idle when none is wanted, else on its way."""
+    if all(part.target_num_replicas for part in app.deployments.values()):
+        return _starting(app, progress, log_line, at)
+    return DeploymentStatus(
+        phase=DeploymentPhase.IDLE, detail="scaled to zero: the next request starts a replica", updated_at=at
     )
 
 

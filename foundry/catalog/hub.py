@@ -1,7 +1,8 @@
 """`hf://org/name[@revision]`: a model repository on a Hugging Face hub, or on the mirror that `HF_ENDPOINT` names.
 
 The revision is resolved to a commit first, so a branch that moves gives a new cache entry. A download that was cut off
-goes on where it stopped. Only safetensors, configurations and tokenizers are fetched, never pickles or code. Gated
+goes on where it stopped. Only safetensors, CTranslate2's `model.bin`,
+configurations and tokenizers are fetched, never code; a `model.bin` of another kind is refused (`layouts.py`). Gated
 repositories need `HF_TOKEN`. With no hub in reach the newest cached commit of the repository is used.
 What it does not know: other schemes.
 """
@@ -18,7 +19,7 @@ from foundry.errors import ModelSourceError
 
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "README.md"]
+_PATTERNS = ["*.safetensors", "model.bin", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "README.md"]
 
 
 class HubSource:

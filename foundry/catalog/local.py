@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from foundry.catalog import manifest
+from foundry.catalog.layouts import require_loadable
 from foundry.catalog.model import LocalModel, Report
-from foundry.catalog.store import Store, require_loadable, slug
+from foundry.catalog.store import Store, slug
 from foundry.errors import ModelSourceError
 
 

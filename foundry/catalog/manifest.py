@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from foundry.catalog.model import LocalModel, Meter, PullPhase, Report
 
-WEIGHT_SUFFIXES = frozenset({".safetensors"})
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".onnx", ".bin"})
+""".bin: CTranslate2's format; a pickle never gets this far (`layouts.py`)."""
 _CHUNK_BYTES = 1 << 20
 
 

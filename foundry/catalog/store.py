@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundry.catalog import manifest
+from foundry.catalog.layouts import require_loadable
 from foundry.catalog.model import LocalModel, PullPhase, PullProgress, Report
-from foundry.errors import ModelSourceError
 
 Fill = Callable[[Path, Path, Report], None]
 """Puts the model's files into the first folder (empty); the second is scratch space on the same file system."""
@@ -125,16 +125,6 @@ class Store:
             entry.rename(made.with_name("damaged"))
         made.rename(entry)
         return known.local_model(wanted.uri, entry / "model")
-
-
-def require_loadable(folder: Path, resolved: str) -> None:
-    """Raise ModelSourceError unless the folder has a configuration and safetensors weights."""
-    if not (folder / "config.json").is_file():
-        raise ModelSourceError(f"{resolved} has no config.json: it is not a model in Hugging Face's layout")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelSourceError(
-            f"{resolved} has no *.safetensors weights (pickled ones are refused): convert it to safetensors"
-        )
 
 
 def _sync(folder: Path) -> None:

@@ -1,21 +1,25 @@
-"""`foundry deployments list|show`, `foundry models`: what is deployed and what can be asked. Read only.
+"""`foundry deployments list|show|add|remove`, `foundry models`: what is deployed and what can be asked.
 
 What it does not know: how deployments are made to run.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foundry.cli.context import DEFAULT_HOME, HomeOption, JsonOption, control, running
-from foundry.errors import FoundryError
+from foundry.errors import ConfigurationError, FoundryError
 
 if TYPE_CHECKING:
     from foundry.local.instance import Instance
+    from foundry.types.deployment import DeploymentSpec
 
-deployments = typer.Typer(help="Look at deployments.", no_args_is_help=True, rich_markup_mode=None)
+deployments = typer.Typer(
+    help="Look at deployments, add and remove them.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @deployments.command("list")
@@ -46,6 +50,56 @@ def show(name: str, home: HomeOption = DEFAULT_HOME) -> None:
     """Print one deployment as JSON: what is wanted, and what is."""
     with control(running(home)) as client:
         print(client.deployments.get(name).model_dump_json(indent=2))
+
+
+@deployments.command()
+def add(
+    what: Annotated[
+        str, typer.Argument(help="A ready-made one by name, or a JSON file with a DeploymentSpec.")
+    ],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Add a deployment and a route of its served model name. Ready-made: smollm2, minilm, whisper-tiny, piper-joe."""
+    from foundry.types.control import EngineTargetSpec
+
+    spec = _spec(what)
+    with control(running(home)) as client:
+        client.deployments.put(spec)
+        if spec.served_model_name not in {route.name for route in client.routes.list()}:
+            target = EngineTargetSpec(deployment=spec.name)
+            client.routes.put(spec.served_model_name, [target], task=spec.task)
+    print(f"{spec.name} will serve the model {spec.served_model_name}: watch `foundry deployments list`")
+
+
+@deployments.command()
+def remove(name: str, home: HomeOption = DEFAULT_HOME) -> None:
+    """Remove a deployment and the routes that lead nowhere else."""
+    with control(running(home)) as client:
+        for route in client.routes.list():
+            if all(target.kind == "engine" and target.deployment == name for target in route.targets):
+                client.routes.delete(route.name)
+        client.deployments.delete(name)
+    print(f"{name} is being removed")
+
+
+def _spec(what: str) -> DeploymentSpec:
+    """Raises ConfigurationError when it is neither known nor a readable file."""
+    from pydantic import ValidationError
+
+    from foundry.engines.defaults import READY_MADE
+    from foundry.types.deployment import DeploymentSpec
+
+    if what in READY_MADE:
+        return READY_MADE[what]
+    try:
+        return DeploymentSpec.model_validate_json(Path(what).read_bytes())
+    except OSError as error:
+        known = ", ".join(READY_MADE)
+        raise ConfigurationError(
+            f"'{what}' is neither ready-made ({known}) nor a file: {error.strerror}"
+        ) from error
+    except ValidationError as error:
+        raise ConfigurationError(f"{what} is no DeploymentSpec: {error}") from error
 
 
 def models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:

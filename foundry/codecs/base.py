@@ -39,12 +39,17 @@ class Call(msgspec.Struct, frozen=True):
     """The caller asked for usage in every chunk."""
     max_output_tokens: int | None = None
     """The caller's own bound on the answer, all n choices together; what limits and budgets reserve."""
+    estimated: UsageCounts | None = None
+    """Our own count of what the target will charge for (seconds of sound, characters, images): for limits to reserve, and for
+    targets that tell nothing. None: input tokens by the body's bytes."""
     user: str = ""
     """The end user that the caller names (`user`, `safety_identifier`, Anthropic's `metadata.user_id`)."""
     body: bytes = b""
     """The body as it came, for protocols whose body is not JSON."""
     content_type: str = JSON
     """Of `body`, with its parameters (a multipart boundary)."""
+    answer_id: str = ""
+    """The id that the answer must carry because it was given out before (a background response); empty: the leg's choice."""
 
 
 class TargetFacts(msgspec.Struct, frozen=True):

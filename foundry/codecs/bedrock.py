@@ -237,12 +237,10 @@ def _reasoning(part: Reasoning) -> dict[str, Any] | None:
 
 
 def _result(part: ToolResult, target: TargetFacts) -> dict[str, Any]:
-    content = [
-        {"text": inner.text} if isinstance(inner, Text) else {"image": _image(inner, target)}
-        for inner in part.parts
-    ]
+    blocks = (_block(inner, target) for inner in part.parts)
+    content = [block for block in blocks if block is not None]
     status = {"status": "error"} if part.is_error else {}
-    return {"toolUseId": part.call_id, "content": content or [{"text": ""}], **status}
+    return {"toolUseId": part.call_id, "content": content, **status}
 
 
 def _inference(request: ChatRequest) -> dict[str, Any]:

@@ -46,41 +46,41 @@ _FINISH: dict[str, FinishReason] = {
 T = TypeVar("T")
 
 
-class _Json(msgspec.Struct, rename="camel"):
+class _Json(msgspec.Struct, rename="camel", frozen=True):
     """Base: Bedrock's names."""
 
 
-class _ReasoningText(_Json):
+class _ReasoningText(_Json, frozen=True):
     text: str = ""
     signature: str | None = None
 
 
-class _Reasoning(_Json):
+class _Reasoning(_Json, frozen=True):
     reasoning_text: _ReasoningText | None = None
     redacted_content: str | None = None
 
 
-class _ToolUse(_Json):
+class _ToolUse(_Json, frozen=True):
     tool_use_id: str
     name: str
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Block(_Json):
+class _Block(_Json, frozen=True):
     text: str | None = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
 
 
-class _Message(_Json):
+class _Message(_Json, frozen=True):
     content: list[_Block] = []
 
 
-class _Output(_Json):
+class _Output(_Json, frozen=True):
     message: _Message | None = None
 
 
-class _Usage(_Json):
+class _Usage(_Json, frozen=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_input_tokens: int = 0
@@ -97,56 +97,56 @@ class _Usage(_Json):
         )
 
 
-class _Answer(_Json):
+class _Answer(_Json, frozen=True):
     output: _Output
     stop_reason: str = "end_turn"
     usage: _Usage | None = None
 
 
-class _ToolStart(_Json):
+class _ToolStart(_Json, frozen=True):
     tool_use_id: str
     name: str
 
 
-class _Start(_Json):
+class _Start(_Json, frozen=True):
     tool_use: _ToolStart | None = None
 
 
-class _BlockStart(_Json):
+class _BlockStart(_Json, frozen=True):
     start: _Start = _Start()
     content_block_index: int = 0
 
 
-class _ToolDelta(_Json):
+class _ToolDelta(_Json, frozen=True):
     input: str = ""
 
 
-class _ReasoningPiece(_Json):
+class _ReasoningPiece(_Json, frozen=True):
     text: str = ""
     signature: str | None = None
     redacted_content: str | None = None
 
 
-class _Delta(_Json):
+class _Delta(_Json, frozen=True):
     text: str | None = None
     tool_use: _ToolDelta | None = None
     reasoning_content: _ReasoningPiece | None = None
 
 
-class _BlockDelta(_Json):
+class _BlockDelta(_Json, frozen=True):
     delta: _Delta = _Delta()
     content_block_index: int = 0
 
 
-class _BlockStop(_Json):
+class _BlockStop(_Json, frozen=True):
     content_block_index: int = 0
 
 
-class _Stop(_Json):
+class _Stop(_Json, frozen=True):
     stop_reason: str = "end_turn"
 
 
-class _Metadata(_Json):
+class _Metadata(_Json, frozen=True):
     usage: _Usage | None = None
 
 

@@ -115,7 +115,8 @@ def _message(parts: Iterable[Part]) -> dict[str, object]:
     }
     if thoughts:
         message["reasoning_content"] = "".join(thought.text for thought in thoughts)
-        details = [detail_of(thought) for thought in thoughts if thought.signature or thought.redacted_base64]
+        wanted = [thought for thought in thoughts if thought.signature or thought.redacted_base64]
+        details = [detail_of(thought, index) for index, thought in enumerate(wanted)]
         if details:
             message["reasoning_details"] = details
     if calls:
@@ -127,17 +128,17 @@ def _call(call: ToolCall) -> dict[str, object]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def detail_of(thought: Reasoning) -> ReasoningDetail:
+def detail_of(thought: Reasoning, index: int) -> ReasoningDetail:
     """A thought for `reasoning_details`."""
     if thought.redacted_base64 is not None:
-        return ReasoningDetail("reasoning.encrypted", data=thought.redacted_base64)
-    return ReasoningDetail("reasoning.text", text=thought.text, signature=thought.signature)
+        return ReasoningDetail("reasoning.encrypted", data=thought.redacted_base64, index=index)
+    return ReasoningDetail("reasoning.text", text=thought.text, signature=thought.signature, index=index)
 
 
 class ChatWriter:
     """Writes one stream of chunks."""
 
-    __slots__ = ("_call", "_counts", "_created", "_id", "_roles", "_thoughts")
+    __slots__ = ("_call", "_counts", "_created", "_details", "_id", "_roles", "_thoughts")
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -145,6 +146,7 @@ class ChatWriter:
         self._created = int(time.time())
         self._roles: set[int] = set()
         self._thoughts: dict[int, list[str]] = {}
+        self._details: dict[int, int] = {}  # by choice: how many details went out
         self._counts: UsageCounts | None = None
 
     def write(self, event: ChatEvent) -> bytes:
@@ -214,7 +216,9 @@ class ChatWriter:
         whole = Reasoning("".join(so_far), event.signature, event.redacted_base64)
         if event.redacted_base64 is None:
             so_far.clear()
-        return {**delta, "reasoning_details": [detail_of(whole)]}
+        index = self._details.get(event.index, 0)
+        self._details[event.index] = index + 1
+        return {**delta, "reasoning_details": [detail_of(whole, index)]}
 
 
 def _call_delta(event: ToolCallDelta) -> dict[str, object]:

@@ -12,7 +12,7 @@ import msgspec
 
 from foundry.codecs import media
 from foundry.codecs.base import Call
-from foundry.codecs.members import FALSE, Fields, maybe, number, optional, others, raw, string, whole
+from foundry.codecs.members import FALSE, NULL, Fields, maybe, number, optional, others, raw, string, whole
 from foundry.errors import InvalidParameter
 from foundry.types.chat import (
     Audio,
@@ -127,6 +127,8 @@ class ReasoningDetail(msgspec.Struct, omit_defaults=True):
     text: str = ""
     signature: str | None = None
     data: str | None = None
+    index: int | None = None
+    """Its place: the official client joins entries of streamed lists by it."""
 
 
 class _Message(msgspec.Struct):
@@ -146,7 +148,7 @@ class _Message(msgspec.Struct):
 class _ToolFunction(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     description: str | None = None
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = NULL
     strict: bool | None = None
 
 
@@ -301,7 +303,7 @@ def _read_tools(fields: Fields) -> tuple[tuple[Tool, ...], Fields]:
 
 def _neutral_tool(tool: _FunctionTool) -> Tool:
     function, marked = tool.function, tool.cache_control is not None
-    if function.parameters is None:
+    if function.parameters == NULL:
         return Tool(function.name, function.description, strict=function.strict, cache_breakpoint=marked)
     return Tool(function.name, function.description, function.parameters, function.strict, marked)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from foundry.codecs.members import NULL
 from foundry.codecs.openai_stream import Usage
 from foundry.codecs.sse import SseSplitter
 from foundry.errors import UpstreamBroke
@@ -93,7 +94,7 @@ class _Choice(msgspec.Struct):
     message: _Message | None = None
     delta: _Message | None = None
     finish_reason: str | None = None
-    logprobs: msgspec.Raw | None = None
+    logprobs: msgspec.Raw = NULL
     stop_reason: str | int | None = None
 
     def stop_sequence(self) -> str | None:
@@ -105,7 +106,7 @@ class _Body(msgspec.Struct):
     id: str | None = None
     choices: list[_Choice] | None = None
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = NULL
 
 
 class _Error(msgspec.Struct):
@@ -133,13 +134,13 @@ def _words(raw: msgspec.Raw) -> str:
 
 
 def _logprobs(choice: _Choice) -> msgspec.Raw | None:
-    return None if choice.logprobs is None or choice.logprobs == msgspec.Raw(b"null") else choice.logprobs
+    return None if choice.logprobs == NULL else choice.logprobs
 
 
 def read_answer(body: bytes) -> ChatAnswer:
     """A whole answer. Raises UpstreamBroke."""
     read = _read(body)
-    if read.error is not None and not read.choices:
+    if read.error != NULL and not read.choices:
         raise UpstreamBroke(f"the upstream failed: {_words(read.error)}")
     if read.choices is None:
         raise UpstreamBroke(f"the upstream's answer has no choices: {body[:_WORDS].decode(errors='replace')}")
@@ -200,7 +201,7 @@ class ChatReader:
         return events
 
     def _chunk(self, chunk: _Body) -> Iterator[ChatEvent]:
-        if chunk.error is not None and chunk.error != msgspec.Raw(b"null"):
+        if chunk.error != NULL:
             yield Failed(_words(chunk.error))
             return
         if not self._begun:

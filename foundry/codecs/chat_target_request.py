@@ -85,11 +85,12 @@ def write_count_request(request: ChatRequest, target: TargetFacts) -> UpstreamRe
         **_prefill(request, target),
         **carried(request, ENGINE_MEMBERS, target),
     }
-    if request.tools and (request.tool_choice is None or request.tool_choice.mode != "none"):
+    if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.reasoning_effort is not None:  # what the chat endpoint tells the template of the effort
         effort = request.reasoning_effort
-        body["chat_template_kwargs"] = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+        own = msgspec.json.decode(request.others.get("chat_template_kwargs", b"{}"))
+        body["chat_template_kwargs"] = {"reasoning_effort": effort, "enable_thinking": effort != "none"} | own
     return UpstreamRequest(COUNT_PATH, _encoder.encode(body))
 
 

@@ -12,7 +12,7 @@ from typing import Any  # Any: an answer that is written once and never looked i
 import msgspec
 
 from foundry.codecs.base import Answer, Call, Meter, TargetFacts, Told, UpstreamRequest
-from foundry.codecs.members import flag_of, member
+from foundry.codecs.fields import flag, member
 from foundry.codecs.translate import unsupported
 from foundry.errors import InvalidParameter, ProtocolNotServed, UpstreamBroke
 from foundry.types.usage import UsageCounts
@@ -48,8 +48,8 @@ class _Said(msgspec.Struct):
     message: str
 
 
-_texts = msgspec.json.Decoder(list[str | _Document])
-_string = msgspec.json.Decoder(str)
+_texts = msgspec.json.Decoder(list[str | _Document] | None)
+_string = msgspec.json.Decoder(str | None)
 _answer = msgspec.json.Decoder(_Answer)
 _said = msgspec.json.Decoder(_Said)
 _encoder = msgspec.json.Encoder()
@@ -78,7 +78,7 @@ class CohereRerank:
             answer = _answer.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise UpstreamBroke(f"Cohere's answer cannot be read: {error}") from error
-        documents = _documents(call) if flag_of(call.fields, "return_documents") else None
+        documents = _documents(call) if flag(call.fields, "return_documents") else None
         results: list[dict[str, Any]] = []
         for result in answer.results:
             entry: dict[str, Any] = {"index": result.index, "relevance_score": result.relevance_score}

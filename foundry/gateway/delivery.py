@@ -6,12 +6,12 @@ What it does not know: which target answers (`lifecycle.py`), wire formats (`cod
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 import aiohttp
 
-from foundry.codecs.base import BYTES_PER_TOKEN, JSON, Answer, Codec, Meter
+from foundry.codecs.base import BYTES_PER_TOKEN, JSON, SSE, Answer, Codec, Meter
 from foundry.errors import FoundryError, SpoolFull, UpstreamBroke
 from foundry.gateway.exchange import Attempt, Exchange
 from foundry.gateway.transport import Transport
@@ -80,6 +80,45 @@ class Delivery:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def replay(self, codec: Codec, exchange: Exchange, events: bytes, send: Send) -> None:
+        """Send a stream that is whole already, after settling."""
+        exchange.status, exchange.response_bytes, exchange.outcome = OK, len(events), "completed"
+        exchange.first_token_ns = exchange.last_token_ns = time.perf_counter_ns()
+        self.settle(exchange)
+        content_type = (b"content-type", codec.stream_type(SSE).encode())
+        headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        await send({"type": "http.response.body", "body": events})
+
+    async def pieces(
+        self,
+        exchange: Exchange,
+        pieces: AsyncIterator[bytes],
+        content_type: str,
+        length: int | None,
+        send: Send,
+    ) -> None:
+        """Send a body that comes in pieces from our own store. One piece is always held back, so that the record is written
+        before the last byte goes out. Raises BrokenOff when the pieces end in an error."""
+        held = await anext(pieces, b"")
+        exchange.status = OK
+        headers = self._headers(exchange, [(b"content-type", content_type.encode())])
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": OK, "headers": headers})
+        try:
+            async for piece in pieces:
+                exchange.response_bytes += len(held)
+                await send({"type": "http.response.body", "body": held, "more_body": True})
+                held = piece
+        except FoundryError as error:
+            exchange.fail(error)
+            raise BrokenOff from error
+        exchange.response_bytes += len(held)
+        exchange.outcome = "completed"
+        self.settle(exchange)
+        await send({"type": "http.response.body", "body": held})
+
     async def stream(
         self,
         codec: Codec,
@@ -139,6 +178,8 @@ class Delivery:
     def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
         if self._sends_request_id:
             headers.append((b"x-request-id", exchange.request_id.encode()))
+        if exchange.cache:
+            headers.append((b"x-foundry-cache", exchange.cache.encode()))
         attempt = exchange.attempt
         if attempt is not None:
             headers.append((b"x-foundry-target", attempt.upstream.target_id.encode()))
@@ -150,7 +191,7 @@ def count_answer(exchange: Exchange, attempt: Attempt, answer: Answer) -> None:
     if answer.counts is not None:
         attempt.count(answer.counts, "reported")
     else:
-        attempt.count(_estimate(exchange.request_bytes, answer.estimated_output_tokens), "estimated")
+        attempt.count(_estimate(exchange, answer.estimated_output_tokens), "estimated")
 
 
 def _whole_headers(content_type: str, body: bytes) -> Headers:
@@ -181,8 +222,12 @@ def _count_stream(exchange: Exchange, attempt: Attempt, meter: Meter) -> None:
     if counts is not None:
         attempt.count(counts, "reported" if meter.ended else "partial")
     elif meter.started:
-        attempt.count(_estimate(exchange.request_bytes, meter.estimated_output_tokens()), "estimated")
+        attempt.count(_estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
 
-def _estimate(request_bytes: int, output_tokens: int) -> UsageCounts:
-    return UsageCounts(input_tokens=-(-request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens)
+def _estimate(exchange: Exchange, output_tokens: int) -> UsageCounts:
+    if exchange.estimated is not None:
+        return exchange.estimated
+    return UsageCounts(
+        input_tokens=-(-exchange.request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens
+    )

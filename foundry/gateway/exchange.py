@@ -92,8 +92,8 @@ class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "attempts", "batch_id", "cache", "cost_usd", "error_code", "first_token_ns", "guardrails", "key",
-        "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
+        "_received_ns", "acting_for", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated", "first_token_ns",
+        "guardrails", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
         "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
 
@@ -102,6 +102,8 @@ class Exchange:
         self.received_at = datetime.now(UTC)
         self.request_id = request_id or new_id("req")
         self.protocol = protocol
+        self.acting_for = ""
+        """The hash of the key that the gateway itself acts for (`inner.py`); empty for requests from outside."""
         self.key: KeyEntry | None = None
         self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
         self.attempts: list[Attempt] = []
@@ -109,6 +111,7 @@ class Exchange:
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
         self.error_code = ""
+        self.estimated: UsageCounts | None = None  # `Call.estimated`
         self.cost_usd: Decimal | None = None
         self.first_token_ns = self.last_token_ns = 0
         self.queue_ms = 0.0

@@ -1,4 +1,4 @@
-"""The one request lifecycle: authorise -> resolve -> route -> stream -> settle, once for all protocols.
+"""The one request lifecycle: authorise -> resolve -> cache -> route -> stream -> settle, once for all protocols.
 
 Every request ends in exactly one usage record, spooled before the last byte of its answer goes out:
 answered, refused, failed or abandoned. A caller that goes away cancels the task (Serve does that); the
@@ -21,6 +21,7 @@ from foundry.errors import (
     ModelNotFound,
     PermissionDenied,
 )
+from foundry.gateway.cache.answers import AnswerCache
 from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send, count_answer
 from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.intake import Intake
@@ -43,12 +44,14 @@ class Lifecycle:
         transport: Transport,
         intake: Intake,
         delivery: Delivery,
+        cache: AnswerCache,
         pepper: bytes,
     ) -> None:
         self._snapshots = snapshots
         self._transport = transport
         self._intake = intake
         self._delivery = delivery
+        self._cache = cache
         self._pepper = pepper
 
     async def infer(
@@ -98,17 +101,18 @@ class Lifecycle:
         exchange.request_bytes = len(body)
         call = codec.parse(body, headers.get(b"content-type", b"").decode("latin-1"))
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
+        exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
-        await self._forward(codec, exchange, call, route, send)
+        if route.cache is not None:
+            await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, self._forward)
+        else:
+            await self._forward(codec, exchange, call, route, send)
 
     def authorise(self, exchange: Exchange, headers: dict[bytes, bytes]) -> Index:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or
         SnapshotMissing."""
         index = self._snapshots.current()
-        token = _credential(headers)
-        if not token:
-            raise AuthenticationFailed("no API key: send 'Authorization: Bearer fk-...'")
-        entry = index.keys.get(hash_key(self._pepper, token.decode("latin-1")))
+        entry = index.keys.get(exchange.acting_for or self._hashed(headers))
         if entry is None:
             raise AuthenticationFailed(
                 "this API key is not known here: it may be mistyped, revoked or from another instance"
@@ -120,6 +124,12 @@ class Lifecycle:
         if "inference" not in entry.scopes:
             raise PermissionDenied("this API key may not call models: it lacks the scope 'inference'")
         return index
+
+    def _hashed(self, headers: dict[bytes, bytes]) -> str:
+        token = _credential(headers)
+        if not token:
+            raise AuthenticationFailed("no API key: send 'Authorization: Bearer fk-...'")
+        return hash_key(self._pepper, token.decode("latin-1"))
 
     def _resolve(self, index: Index, exchange: Exchange, codec: Codec, call: Call) -> Route:
         route = index.routes.get(call.model)

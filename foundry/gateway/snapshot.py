@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
 from foundry.errors import FoundryError, SnapshotMissing
+from foundry.gateway.cache.keys import CacheRule
 from foundry.gateway.signing import SnapshotRejected, verify
 from foundry.gateway.upstream import Upstream
 from foundry.types.snapshot import KeyEntry, RouteEntry, SignedSnapshot, Snapshot
@@ -32,10 +33,11 @@ _BACKOFF_S = (0.2, 15.0)
 class Route:
     """A route with its targets made callable."""
 
-    __slots__ = ("entry", "upstreams")
+    __slots__ = ("cache", "entry", "upstreams")
 
     def __init__(self, entry: RouteEntry, engine_token: str) -> None:
         self.entry = entry
+        self.cache = CacheRule.of(entry)
         self.upstreams = tuple(Upstream(target, engine_token=engine_token) for target in entry.targets)
 
     def visible_to(self, key: KeyEntry) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from foundry.types.money import Price
 
@@ -34,8 +34,33 @@ class Task(StrEnum):
     IMAGE = "image"
 
 
+AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=200)]
+
+
+class Autoscaling(BaseModel):
+    """Replicas by load, within bounds. With `min_replicas` 0 a deployment that nobody uses gives its hardware back; the
+    gateway holds the request that wakes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_replicas: int = Field(default=1, ge=0, le=1024)
+    max_replicas: int = Field(default=1, ge=1, le=1024)
+    target_in_flight: float = Field(default=8, gt=0)
+    """Requests in flight per replica that scaling aims at."""
+    upscale_delay_s: float = Field(default=10, ge=0)
+    """How long the load must ask for more replicas before they are started; waking from zero never waits."""
+    downscale_delay_s: float = Field(default=300, ge=0)
+    """How long the load must ask for fewer replicas before they are stopped."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
 class DeploymentSpec(BaseModel):
-    """Desired state of one deployment. GPU and CPU, vLLM and SGLang come from this same object."""
+    """Desired state of one deployment. GPU and CPU and every engine come from this same object."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,12 +71,20 @@ class DeploymentSpec(BaseModel):
     served_model_name: str = Field(min_length=1, max_length=200)
     """The name the engine answers to; the gateway rewrites the caller's route name to it."""
     task: Task = Task.GENERATE
-    engine: Literal["vllm", "sglang"] = "vllm"
+    engine: Literal["vllm", "sglang", "whisper", "piper"] = "vllm"
+    """whisper: faster-whisper, for `transcribe`. piper: for `speak`. The rest: vllm or sglang."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto`: gpu when the cluster has one, else cpu; the choice is logged with its reason."""
     accelerator_type: str | None = None
     """Ray's accelerator name ("H100", "L4", ...) when the deployment must land on that GPU."""
     replicas: int = Field(default=1, ge=1, le=1024)
+    autoscaling: Autoscaling | None = None
+    """None: always `replicas`."""
+    replica_routing: Literal["balanced", "prefix"] = "balanced"
+    """Which replica a request goes to. balanced: the one with the fewest connections. prefix: Ray Serve's prefix-aware
+    router, so that requests that begin alike meet a warm KV cache."""
+    adapters: dict[AdapterName, str] = Field(default_factory=dict, max_length=64)
+    """LoRA adapters: the model name that a route's target asks for, to its source (as `model`)."""
     tensor_parallel_size: int = Field(default=1, ge=1, le=64)
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -86,6 +119,8 @@ class DeploymentPhase(StrEnum):
     """The engine runs its warm-up."""
     READY = "ready"
     """At least one replica answers."""
+    IDLE = "idle"
+    """Scaled to zero: the next request starts a replica."""
     DEGRADED = "degraded"
     """It answers, with fewer replicas than asked for."""
     FAILED = "failed"
@@ -94,6 +129,17 @@ class DeploymentPhase(StrEnum):
 
 
 SERVING_PHASES = frozenset({DeploymentPhase.READY, DeploymentPhase.DEGRADED})
+STARTING_PHASES = frozenset(
+    {
+        DeploymentPhase.QUEUED,
+        DeploymentPhase.PLACING,
+        DeploymentPhase.PULLING,
+        DeploymentPhase.LOADING,
+        DeploymentPhase.WARMING,
+        DeploymentPhase.IDLE,
+    }
+)
+"""Not serving yet: worth waiting for."""
 
 
 class DeploymentStatus(BaseModel):

@@ -32,6 +32,8 @@ class ScriptedUpstream:
     requests: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    fail_first: int = 0
+    """So many chat requests are answered 503 (Retry-After 0) before the model's own behaviour."""
     _runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -52,7 +54,10 @@ class ScriptedUpstream:
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         body = await self._note(request)
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        data = [{"object": "embedding", "index": i, "embedding": [0.5, -0.5]} for i, _ in enumerate(inputs)]
+        data = [
+            {"object": "embedding", "index": i, "embedding": [0.5, 0.5 if "far" in text else -0.5]}
+            for i, text in enumerate(inputs)
+        ]
         usage = {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS}
         return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
 
@@ -64,6 +69,9 @@ class ScriptedUpstream:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await self._note(request)
         model: str = body["model"]
+        if self.fail_first > 0:
+            self.fail_first -= 1
+            return web.json_response({"error": {"message": "busy"}}, status=503, headers={"Retry-After": "0"})
         if model == "die-before":
             assert request.transport is not None
             request.transport.abort()

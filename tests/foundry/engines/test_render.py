@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from foundry.engines import ENGINES, ClusterResources, render
+from foundry.engines.adapters import adapter_arguments
 from foundry.engines.defaults import CHAT, DEFAULT_DEPLOYMENTS, EMBEDDING
 from foundry.errors import DeploymentSpecError
 from foundry.types.deployment import DeploymentSpec, Task
@@ -126,6 +129,61 @@ def test_what_cannot_run_says_why(fields: dict[str, Any], cluster: ClusterResour
     with pytest.raises(DeploymentSpecError, match=words) as caught:
         render(spec(**fields), cluster)
     assert caught.value.param
+
+
+def test_replicas_by_load() -> None:
+    scaling = {"min_replicas": 0, "max_replicas": 3, "target_in_flight": 4}
+    options = render(spec(autoscaling=scaling), NO_GPU).serve_options
+    assert "num_replicas" not in options
+    config = options["autoscaling_config"]
+    assert (config["min_replicas"], config["initial_replicas"], config["max_replicas"]) == (0, 1, 3)
+    assert config["target_ongoing_requests"] == 4
+    with pytest.raises(ValueError, match="min_replicas 2 is above max_replicas 1"):
+        spec(autoscaling={"min_replicas": 2})
+
+
+def test_serve_itself_accepts_the_options_of_scaling_and_prefix_routing() -> None:
+    serve = pytest.importorskip("ray.serve")
+    scaled = spec(autoscaling={"min_replicas": 0, "max_replicas": 2}, replica_routing="prefix")
+    made = serve.deployment(**render(scaled, NO_GPU).serve_options)(type("Engine", (), {}))
+    assert made._deployment_config.autoscaling_config.min_replicas == 0
+    router = made._deployment_config.request_router_config.request_router_class
+    assert router == "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
+
+
+def test_adapters_turn_lora_on() -> None:
+    arguments = render(spec(adapters={"m-a": "file:///a", "m-b": "file:///b"}), NO_GPU).llm_config[
+        "engine_kwargs"
+    ]
+    assert (arguments["enable_lora"], arguments["max_loras"], arguments["max_cpu_loras"]) == (True, 2, 2)
+    with pytest.raises(DeploymentSpecError, match="adapters are served by engine 'vllm'"):
+        render(spec(engine="sglang", adapters={"m-a": "file:///a"}), GPUS)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (None, "adapter_config.json"),
+        ({"r": "x"}, "rank 'x'"),
+        ({"r": 513}, "ranks from 1 to 512"),
+        ([], "TypeError"),
+    ],
+)
+def test_what_is_no_adapter_says_why(tmp_path: Path, config: Any, words: str) -> None:
+    if config is not None:
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(DeploymentSpecError, match=words):
+        adapter_arguments({"m-a": str(tmp_path)})
+
+
+def test_the_rank_fits_all_adapters(tmp_path: Path) -> None:
+    for name, rank in (("a", 4), ("b", 12)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    arguments = adapter_arguments({name: str(tmp_path / name) for name in ("a", "b")})
+    assert arguments["max_lora_rank"] == 16
+    assert arguments["lora_modules"] == [{"name": name, "path": str(tmp_path / name)} for name in ("a", "b")]
+    assert adapter_arguments({}) == {}
 
 
 def test_a_growing_cluster_may_still_get_what_it_lacks() -> None:

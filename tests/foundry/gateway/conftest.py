@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from foundry.gateway.app import Gateway
 from foundry.metrics import segments
+from foundry.types.cache import CachePolicy
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry
@@ -35,6 +36,18 @@ _DEFAULTS = {
     if field.default is not msgspec.NODEFAULT
 }
 BEHAVIOURS = ("ok", "no-usage", "fat-final", "die-before", "die-mid", "error-mid", "endless", "slow")
+CACHED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("ok", "ok", {}),
+    ("full", "ok", {"bill_hits": "full"}),
+    ("short", "ok", {"ttl_s": 0.05}),
+    ("valkey", "ok", {"backend": "valkey"}),
+    ("deterministic", "ok", {"only_deterministic": True}),
+    ("semantic", "ok", {"semantic": {"embedding_route": "embed", "threshold": 0.9}}),
+    ("semantic-broken", "ok", {"semantic": {"embedding_route": "no-such-route"}}),
+    ("error-mid", "error-mid", {}),
+    ("status-400", "status-400", {}),
+)
+"""Routes with a cache: name, behaviour, policy."""
 STATUSES = (400, 401, 403, 404, 413, 422, 429, 500, 503)
 
 
@@ -88,6 +101,10 @@ def _routes(upstream_url: str) -> list[RouteEntry]:
         route("dead", engine("dead", base_url="http://127.0.0.1:9")),
         route("unpriced", engine("ok", price=None)),
         route("secretless", ProviderTarget(target_id="groq/x", provider="groq", model="x")),
+        *(
+            route(f"cached-{name}", engine(model), cache=CachePolicy.model_validate(policy))
+            for name, model, policy in CACHED
+        ),
         route("other-project", engine("ok"), project_ids=("proj_2",)),
     ]
 
@@ -108,6 +125,8 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             "narrow": home.key(allowed_routes=("own-ok",)),
             "expired": home.key(expires_at=datetime.now(UTC) - timedelta(seconds=1)),
             "admin": home.key(scopes=("admin",)),
+            "sibling": home.key(),
+            "stranger": home.key(project_id="proj_2"),
         }
         home.write_snapshot([entry for _, entry in entries.values()], _routes(upstream.url))
         gateway = Gateway(home.settings(**gateway_settings), gateway_id="gw-1")

@@ -1,0 +1,151 @@
+"""A scripted vendor per native wire: the model's name says how it behaves, whole and streamed alike.
+
+    ok            answers "one two three"
+    no-usage      the same, without a word about usage
+    die-before    closes the connection without an answer
+    die-mid       closes the connection in the middle of its answer (after two words of a stream)
+    die-at-last   the same before the last event of a stream (the last byte of a whole answer)
+    error-mid     reports an error inside the stream after two words (a whole answer is an error 500)
+    status-NNN    answers with that HTTP status, Retry-After 7 and an error in the vendor's own shape
+
+    vendor = ScriptedVendor("gemini")
+    await vendor.start()
+    ... vendor.url, vendor.requests, vendor.environment, vendor.provider, vendor.counts ...
+    await vendor.stop()
+
+It refuses requests that its vendor would refuse: wrong authentication (AWS signatures are verified), members that the vendor does
+not know. What it tells of usage, in our terms, is `counts`. The wires themselves are in `vendor_scripts.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from foundry.types.usage import UsageCounts
+from tests.support.vendor_script import Received, Script
+from tests.support.vendor_scripts import SCRIPTS
+
+BEHAVIOURS = ("ok", "no-usage", "die-before", "die-mid", "die-at-last", "error-mid")
+
+
+@dataclass
+class ScriptedVendor:
+    """One vendor on loopback; `wire` is a key of `SCRIPTS`."""
+
+    wire: str
+    requests: list[Received] = field(default_factory=list)
+    cut: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the other side closed a stream early."""
+    url: str = ""
+    _runner: web.AppRunner | None = None
+
+    @property
+    def script(self) -> Script:
+        return SCRIPTS[self.wire]
+
+    @property
+    def provider(self) -> str:
+        """The row of vendors.toml that is spoken to."""
+        return self.script.provider
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables to set, so that the provider authenticates."""
+        return dict(self.script.environment)
+
+    @property
+    def counts(self) -> UsageCounts:
+        """What an answer tells (all behaviours that tell usage)."""
+        return self.script.counts
+
+    async def start(self) -> ScriptedVendor:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        received = Received(
+            url=f"{self.url}{request.raw_path}",
+            path=request.raw_path.partition("?")[0],
+            query=dict(request.query),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            raw=raw,
+            body=json.loads(raw),
+        )
+        self.requests.append(received)
+        refusal = self.script.refuses(received)
+        if refusal is not None:
+            return self._error(*refusal)
+        model = self.script.model(received)
+        if model == "die-before":
+            return self._die(request)
+        if model.startswith("status-"):
+            return self._error(int(model.removeprefix("status-")), f"scripted {model}")
+        if self.script.streams(received):
+            return await self._stream(request, model)
+        return await self._whole(request, received, model)
+
+    def _error(self, status: int, message: str) -> web.Response:
+        body = self.script.error(status, message)
+        return web.json_response(body, status=status, headers={"Retry-After": "7"})
+
+    def _die(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async def _whole(self, request: web.Request, received: Received, model: str) -> web.StreamResponse:
+        if model == "error-mid":
+            return self._error(500, "scripted failure")
+        body = json.dumps(self.script.whole(received, usage=model != "no-usage")).encode()
+        if model not in ("die-mid", "die-at-last"):
+            return web.Response(body=body, content_type="application/json")
+        response = web.StreamResponse(headers={"content-type": "application/json"})
+        response.content_length = len(body)
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2] if model == "die-mid" else body[:-1])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async def _stream(self, request: web.Request, model: str) -> web.StreamResponse:
+        frames = self.script.frames(usage=model != "no-usage")
+        middle = self.script.frames_to_second_word
+        if model == "die-mid":
+            frames = frames[:middle]
+        elif model == "die-at-last":
+            frames = frames[:-1]
+        elif model == "error-mid":
+            frames = [*frames[:middle], *self.script.error_frames("scripted failure")]
+        response = web.StreamResponse(headers={"content-type": self.script.stream_type})
+        await response.prepare(request)
+        try:
+            for frame in frames:
+                await response.write(frame)
+                await asyncio.sleep(0)
+        except (ConnectionResetError, asyncio.CancelledError):
+            self.cut.set()
+            raise
+        if model in ("die-mid", "die-at-last"):
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+
+def scripted(*wires: str) -> list[ScriptedVendor]:
+    """One of each, not started; all wires when none is named."""
+    return [ScriptedVendor(wire) for wire in wires or tuple(SCRIPTS)]
