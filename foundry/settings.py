@@ -109,7 +109,6 @@ class RaySettings(Group):
     """Root of Serve's HTTP ingress as the gateway and clients on this machine reach it."""
     serve_host: str = "127.0.0.1"
     serve_port: int = 8000
-    namespace: str = "foundry"
 
 
 class Settings(BaseSettings):

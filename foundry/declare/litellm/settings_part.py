@@ -10,7 +10,6 @@ from typing import Any
 
 from foundry.declare.litellm.source import Source
 from foundry.located import Path
-from foundry.settings import GatewaySettings
 
 # Any: rows of a TOML document.
 
@@ -239,14 +238,14 @@ def _cache(source: Source, routes: dict[str, Table], gateway: Table) -> None:
 def _valkey(source: Source, base: Path, gateway: Table) -> None:
     """host and port as the setting that all share; a password is a secret."""
     host = source.peek(*base, "host")
-    if not isinstance(host, str) or "valkey_url" not in GatewaySettings.model_fields:
+    if not isinstance(host, str):
         return
     source.take(*base, "host")
     port = source.take(*base, "port") or 6379
     if host.startswith("os.environ/"):
         source.note((*base, "host"), "an address stands in the file", "write it in gateway.valkey_url")
         host, port = "SET-ME.invalid", 6379
-    gateway["valkey_url"] = f"redis://{host}:{port}/0"
+    gateway["valkey_url"] = f"valkey://{host}:{port}/0"
 
 
 def _budgets(source: Source, limits: dict[str, Table]) -> None:

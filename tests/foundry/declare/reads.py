@@ -1,7 +1,8 @@
 """Which fields of a model does product code read? By its syntax trees: an attribute of the field's name, in a module that knows the model.
 
 A module knows a model when it imports it, or a model that holds it (a reader of `route.routing.retries.attempts` imports
-`RouteEntry`), or defines it. Modules that only carry a configuration along (the contracts, the file's checker, rows to contracts,
+`RouteEntry`), or a class of the product that wraps one of these (`CacheRule` around `CachePolicy`), at most twice over.
+Modules that only carry a configuration along (the contracts, the file's checker, rows to contracts,
 the command line) are no readers. What it cannot see: whether the value that is read changes anything.
 """
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 READERS = ("foundry/gateway", "foundry/providers", "foundry/pricing", "foundry/codecs", "foundry/metrics", "foundry/local",
            "foundry/engines", "foundry/catalog", "foundry/telemetry.py", "foundry/client.py", "foundry/settings.py", "serve_apps",
            "control_api")  # fmt: skip
+WRAPPED = 2
 CARRIERS = ("schemas.py", "control_api/routes/service.py", "control_api/gateway_config/")
 
 
@@ -30,6 +32,8 @@ class Module:
     path: str
     names: frozenset[str]
     reads: frozenset[str]
+    classes: Mapping[str, frozenset[str]]
+    """Its classes, and the names that their bodies mention."""
 
 
 def modules(paths: Iterable[Path] | None = None) -> list[Module]:
@@ -49,15 +53,21 @@ def module_of(path: str, text: str) -> Module:
     tree = ast.parse(text)
     names: set[str] = set()
     reads: set[str] = set()
+    classes: dict[str, frozenset[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ClassDef):
             names.add(node.name)
+            classes[node.name] = frozenset(
+                inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)
+            )
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             reads.add(node.attr)
     carries = any(carrier in path for carrier in CARRIERS)
-    return Module(path, frozenset(names), frozenset() if carries else frozenset(reads))
+    if carries:
+        return Module(path, frozenset(names), frozenset(), {})
+    return Module(path, frozenset(names), frozenset(reads), classes)
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,18 @@ def fields(
 
 def unread(wanted: Iterable[Field], readers: Iterable[Module]) -> set[str]:
     """Paths of the fields that no reader reads."""
-    known = list(readers)
+    found = list(readers)
+    wanted = list(wanted)
+    wrapped = {owners: _with_wrappers(owners, found) for owners in {field.owners for field in wanted}}
     return {
         field.path
         for field in wanted
-        if not any(field.name in module.reads and module.names & set(field.owners) for module in known)
+        if not any(field.name in module.reads and module.names & wrapped[field.owners] for module in found)
     }
+
+
+def _with_wrappers(owners: tuple[str, ...], found: list[Module]) -> frozenset[str]:
+    known = set(owners)
+    for _hop in range(WRAPPED):
+        known |= {name for module in found for name, mentions in module.classes.items() if mentions & known}
+    return frozenset(known)

@@ -13,7 +13,6 @@ SAME = {
     "ProviderTargetSpec": ("ProviderTarget", "Target"),
     "PriceRow": ("Price",),
     "LongPrompt": ("Price",),
-    "GatewayFile": ("Snapshot",),
     "Settings": ("GatewaySettings", "Runtime", "load", "settings"),
 }
 """Under what other names a file's models travel: routes become snapshot entries, price rows prices, settings are loaded."""
@@ -26,8 +25,8 @@ DOCUMENTATION = {
     "providers.title": "shown by GET /v1/providers",
 }
 """For people, not for programs."""
-AWAITED: set[str] = set()
-"""Fields whose readers are on branches that are not merged yet. Must be empty on main."""
+AWAITED: tuple[str, ...] = ("blocks.", "guardrails.", "limits.", "routes.routing.", "routes.targets.")
+"""Where the readers are on branches that are not merged yet; a part that is merged must leave, which a test demands."""
 
 
 def file_fields() -> list[Field]:
@@ -37,15 +36,21 @@ def file_fields() -> list[Field]:
         *fields(Settings, "", (), SAME),
     ]
     return [
-        Field(field.path.lstrip("."), field.owners, field.name)
+        Field(field.path.lstrip("."), tuple(one for one in field.owners if one != "GatewayFile"), field.name)
         for field in found
         if field.name not in DISCRIMINATORS and field.path.lstrip(".") not in {"providers", *DOCUMENTATION}
     ]
 
 
 def test_every_field_of_the_file_has_a_reader() -> None:
-    left = unread(file_fields(), modules()) - AWAITED
+    left = {path for path in unread(file_fields(), modules()) if not path.startswith(AWAITED)}
     assert not left, "\n".join(["nothing reads these fields of foundry.toml:", *sorted(left)])
+
+
+def test_nothing_is_awaited_that_has_come() -> None:
+    left = unread(file_fields(), modules())
+    here = [part for part in AWAITED if not any(path.startswith(part) for path in left)]
+    assert not here, f"every field below {', '.join(here)} has a reader now: take it out of AWAITED"
 
 
 def test_the_walk_reaches_the_leaves() -> None:
