@@ -199,10 +199,18 @@ class UpstreamRefused(UpstreamError):
     code = "upstream_refused"
 
     def __init__(
-        self, message: str, *, status: int, param: str | None = None, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        upstream_status: int | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, param=param, retry_after_s=retry_after_s)
         self.status = status
+        self.upstream_status = status if upstream_status is None else upstream_status
+        """What the upstream itself answered with: what retries and health go by."""
 
 
 class UpstreamUnreachable(UpstreamError):

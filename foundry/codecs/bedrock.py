@@ -1,8 +1,8 @@
 """AWS Bedrock as a target: requests for Converse and ConverseStream from the neutral chat types.
 
 Reads of `TargetFacts.options`: `thinking` ("adaptive" and "budget": Claude, "nova": Nova 2, "effort": models with OpenAI's
-`reasoning_effort`) and `top_k_path` (where a model wants top_k). Answers are read in `bedrock_answers.py`. What it does not know:
-signatures, I/O, who called.
+`reasoning_effort`), `top_k_path` (where a model wants top_k) and `refuses` (parameters that the model has not). Answers are read
+in `bedrock_answers.py`. What it does not know: signatures, I/O, who called.
 """
 
 from __future__ import annotations
@@ -124,6 +124,9 @@ def _verb(request: ChatRequest) -> str:
 
 def _refuse_what_it_has_not(request: ChatRequest, target: TargetFacts) -> None:
     output = request.output_format
+    for name in target.options.get("refuses", "").split(","):
+        if name and getattr(request, name) is not None:
+            raise unsupported(name, target, "this model takes none")
     for name, asked in (
         ("n", request.n > 1),
         ("seed", request.seed is not None),

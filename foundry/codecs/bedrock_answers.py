@@ -197,13 +197,13 @@ def told(body: bytes) -> Told:
 class BedrockReader:
     """Events of one stream."""
 
-    __slots__ = ("_buffer", "_silent", "_stopped", "_tools")
+    __slots__ = ("_buffer", "_silent", "_stopped", "_told_usage", "_tools")
 
     def __init__(self) -> None:
         self._buffer = EventStreamBuffer()
         self._tools: dict[int, int] = {}
         self._silent: set[int] = set()
-        self._stopped = False
+        self._stopped = self._told_usage = False
 
     def feed(self, data: bytes) -> list[ChatEvent]:
         """Events that are complete now. Raises UpstreamBroke."""
@@ -218,7 +218,7 @@ class BedrockReader:
 
     def close(self) -> list[ChatEvent]:
         """`Ended` for a stream that stopped without telling its counts."""
-        return [Ended()] if self._stopped else []
+        return [Ended()] if self._stopped and not self._told_usage else []
 
     def _message(self, headers: dict[str, object], payload: bytes) -> list[ChatEvent]:
         kind = headers.get(":message-type")
@@ -239,7 +239,7 @@ class BedrockReader:
                 self._stopped = True
                 events = [Finished(_FINISH.get(_read(_stop, payload).stop_reason, "stop"))]
             case "metadata":
-                events = self._told(_read(_metadata, payload))
+                events = self._metadata(_read(_metadata, payload))
             case _:
                 events = []
         return events
@@ -270,7 +270,8 @@ class BedrockReader:
         self._silent.discard(index)
         return [ToolCallDelta(self._tools[index], "{}")]
 
-    def _told(self, event: _Metadata) -> list[ChatEvent]:
+    def _metadata(self, event: _Metadata) -> list[ChatEvent]:
+        self._told_usage = self._stopped
         events: list[ChatEvent] = [Counted(event.usage.counts())] if event.usage else []
         return [*events, Ended()] if self._stopped else events
 

@@ -24,7 +24,7 @@ class _Titan(msgspec.Struct, rename="camel"):
 
 
 class _ByType(msgspec.Struct):
-    float: list[list[float]]
+    floats: list[list[float]] = msgspec.field(name="float")
 
 
 class _Cohere(msgspec.Struct):
@@ -52,7 +52,7 @@ class BedrockEmbeddings:
             found = _cohere.decode(body).embeddings
         except (msgspec.DecodeError, RecursionError) as error:
             raise UpstreamBroke(f"Bedrock's embeddings cannot be read: {error}") from error
-        return Made(found if isinstance(found, list) else found.float, None)
+        return Made(found if isinstance(found, list) else found.floats, None)
 
     def told(self, body: bytes) -> Told:
         """An error's words."""

@@ -19,6 +19,7 @@ class _Details(msgspec.Struct):
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class Usage(msgspec.Struct):
@@ -37,6 +38,7 @@ class Usage(msgspec.Struct):
             cached_input_tokens=(prompt.cached_tokens or 0) if prompt else 0,
             output_tokens=self.completion_tokens or 0,
             reasoning_tokens=(completion.reasoning_tokens or 0) if completion else 0,
+            cache_write_tokens=(prompt.cache_write_tokens or 0) if prompt else 0,
             audio_input_tokens=(prompt.audio_tokens or 0) if prompt else 0,
             audio_output_tokens=(completion.audio_tokens or 0) if completion else 0,
         )

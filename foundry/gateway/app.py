@@ -8,6 +8,7 @@ unknown paths included. `/healthz` alone is open. What it does not know: which s
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -22,6 +23,7 @@ from foundry.gateway.exchange import Exchange
 from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
+from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
 from foundry.gateway.stateful.desk import Desk
@@ -70,15 +72,18 @@ class Gateway:
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
+            clock=time.monotonic,
         )
         inner = Inner()
         self._cache = answer_cache(gateway, self._delivery, inner)
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
+        self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
+        """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
         self._lifecycle = Lifecycle(
             snapshots=self.snapshots,
-            transport=self._transport,
             intake=intake,
             delivery=self._delivery,
+            routing=self.routing,
             cache=self._cache,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
         )
@@ -97,6 +102,7 @@ class Gateway:
         url = f"{control.url}/v1/snapshots/{gateway.cluster}"
         self._running.push_async_callback(self._transport.aclose)
         self._running.push_async_callback(self._cache.aclose)
+        self._running.push_async_callback(self.routing.aclose)
         puller = pull(
             self.snapshots,
             self._transport.session,

@@ -5,24 +5,30 @@ What it does not know: which target answers (`lifecycle.py`), wire formats (`cod
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
-import aiohttp
-
-from foundry.codecs.base import BYTES_PER_TOKEN, JSON, SSE, Answer, Codec, Meter
-from foundry.errors import FoundryError, SpoolFull, UpstreamBroke
-from foundry.gateway.exchange import Attempt, Exchange
+from foundry.codecs.base import JSON, SSE, Answer, Codec
+from foundry.errors import FoundryError, SpoolFull, UpstreamTimeout
+from foundry.gateway.exchange import Exchange
+from foundry.gateway.routing.asking import Ask, Live, require_whole
+from foundry.gateway.routing.targets import Clock
 from foundry.gateway.transport import Transport
-from foundry.types.usage import UsageCounts, UsageRecord
+from foundry.types.routing import Policy
+from foundry.types.usage import UsageRecord
 
 Scope = MutableMapping[str, Any]  # Any: the ASGI specification's own type
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]  # Any: the ASGI specification's own type
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]  # Any: the ASGI specification's own type
+Message = MutableMapping[str, Any]  # Any: the ASGI specification's own type
 Headers = list[tuple[bytes, bytes]]
+Resume = Callable[[Ask, Live, FoundryError], Awaitable[Live | None]]
+"""Where a broken stream goes on (`Dispatcher.resume`)."""
 
 OK = 200
+_POLICIES = {policy: (b"x-foundry-policy", policy.encode()) for policy in get_args(Policy)}
 _STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -45,9 +51,17 @@ class Delivery:
     """
 
     def __init__(
-        self, *, transport: Transport, sink: UsageSink, cluster: str, gateway: str, sends_request_id: bool
+        self,
+        *,
+        transport: Transport,
+        sink: UsageSink,
+        cluster: str,
+        gateway: str,
+        sends_request_id: bool,
+        clock: Clock,
     ) -> None:
         self._transport = transport
+        self._clock = clock
         self._sink = sink
         self._cluster = cluster
         self._gateway = gateway
@@ -119,115 +133,136 @@ class Delivery:
         self.settle(exchange)
         await send({"type": "http.response.body", "body": held})
 
-    async def stream(
-        self,
-        codec: Codec,
-        exchange: Exchange,
-        attempt: Attempt,
-        meter: Meter,
-        response: aiohttp.ClientResponse,
-        send: Send,
-    ) -> None:
-        """Pass events on as they come. The head goes out with the first of them: an upstream that fails before is refused
-        like one that never answered, with a status of its own. What came with the end marker goes out with ours."""
-        start = self._stream_start(codec, exchange, response)
-        last, begun = b"", False
+    async def stream(self, ask: Ask, live: Live, send: Send, resume: Resume) -> None:
+        """Pass a stream on as it comes; `live` belongs to this call. The head goes out with the first events, what came with
+        the end marker goes out with ours. A stream that breaks off is resumed where the route says so, else it ends with an
+        error event."""
+        exchange, codec = ask.exchange, ask.codec
+        start = self._stream_start(codec, exchange, live.content_type)
         try:
-            async for data in self._transport.stream(response):
-                out = _feed(meter, data, exchange)
-                if meter.ended and meter.error is None:
-                    last = out
+            while True:
+                try:
+                    last = await _pass_on(ask, live, start, send)
+                    live.attempt.outcome = exchange.outcome = "completed"
                     break
-                if out:
-                    if not begun:
-                        begun, exchange.status = True, OK  # also for a record made under cancellation
-                        await send(start)
-                    await send({"type": "http.response.body", "body": out, "more_body": True})
-            else:
-                last = meter.close()
-            _require_whole(meter)
-            last += meter.tail()
-            attempt.outcome = exchange.outcome = "completed"
-        except FoundryError as error:
-            if not begun:
-                raise
-            attempt.fail(error)
-            exchange.fail(error)
-            last = codec.error_event(error, exchange.request_id)
+                except FoundryError as error:
+                    live.broke_off(exchange, error, self._clock())
+                    following = await resume(ask, live, error)
+                    if following is None or following is live:
+                        last = _ending(ask, live, error, whole=following is live)
+                        break
+                    live = following
+            live.count(exchange)
+            await self._end(ask, live, last, start, send)
         finally:
-            _count_stream(exchange, attempt, meter)
+            live.count(exchange)
+            live.close()
+
+    async def _end(self, ask: Ask, live: Live, last: bytes | None, start: Message, send: Send) -> None:
+        """Settle, then send the last of a stream."""
+        exchange = ask.exchange
         exchange.status = OK
         try:
             self.settle(exchange)
         except SpoolFull as error:
-            last = codec.error_event(error, exchange.request_id)
+            last = ask.codec.error_event(error, exchange.request_id)
         if last is None:
             raise BrokenOff
-        if not begun:
+        if not exchange.head_sent:
+            exchange.head_sent = True
             await send(start)
         await send({"type": "http.response.body", "body": last})
-        await self._transport.drain(response)
+        await self._transport.drain(live.response)
 
-    def _stream_start(
-        self, codec: Codec, exchange: Exchange, response: aiohttp.ClientResponse
-    ) -> MutableMapping[str, Any]:  # Any: the ASGI specification's own type
-        content_type = (b"content-type", codec.stream_type(response.content_type).encode())
+    async def comment(self, codec: Codec, exchange: Exchange, send: Send, words: str) -> None:
+        """Tell a caller who waits for a stream something that is not part of it."""
+        if not exchange.head_sent:
+            exchange.head_sent, exchange.status = True, OK
+            await send(self._stream_start(codec, exchange, SSE))
+        await send({"type": "http.response.body", "body": f": {words}\n\n".encode(), "more_body": True})
+
+    async def break_off(self, codec: Codec, exchange: Exchange, error: FoundryError, send: Send) -> None:
+        """End a stream whose head has gone out, and nothing else, with an error. Raises BrokenOff where there is no such event."""
+        last = codec.error_event(error, exchange.request_id)
+        self.settle(exchange)
+        if last is None:
+            raise BrokenOff
+        await send({"type": "http.response.body", "body": last})
+
+    def _stream_start(self, codec: Codec, exchange: Exchange, upstream_type: str) -> Message:
+        content_type = (b"content-type", codec.stream_type(upstream_type).encode())
         headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
         return {"type": "http.response.start", "status": OK, "headers": headers}
 
     def _headers(self, exchange: Exchange, headers: Headers) -> Headers:
+        """Who answered and how it came to that, besides the request id."""
         if self._sends_request_id:
             headers.append((b"x-request-id", exchange.request_id.encode()))
+        if exchange.policy:
+            headers.append(_POLICIES[exchange.policy])
         if exchange.cache:
             headers.append((b"x-foundry-cache", exchange.cache.encode()))
-        attempt = exchange.attempt
-        if attempt is not None:
-            headers.append((b"x-foundry-target", attempt.upstream.target_id.encode()))
+        attempts = exchange.attempts
+        if attempts:
+            headers.append((b"x-foundry-target", attempts[-1].upstream.target_id.encode()))
+            headers.append((b"x-foundry-attempts", b"%d" % len(attempts)))
+        if exchange.fallback:
+            headers.append((b"x-foundry-fallback", exchange.fallback.encode()))
+        if exchange.queue_ms:
+            headers.append((b"x-foundry-queue-ms", b"%.1f" % exchange.queue_ms))
         return headers
 
 
-def count_answer(exchange: Exchange, attempt: Attempt, answer: Answer) -> None:
-    """What the target told, or our own estimate."""
-    if answer.counts is not None:
-        attempt.count(answer.counts, "reported")
-    else:
-        attempt.count(_estimate(exchange, answer.estimated_output_tokens), "estimated")
+async def _pass_on(ask: Ask, live: Live, start: Message, send: Send) -> bytes:
+    """All of a stream but the last of it, which it gives back. Raises what ended it early."""
+    if ask.deadline is None:
+        return await _pass_all(ask.exchange, live, start, send)
+    try:
+        async with asyncio.timeout_at(ask.deadline):
+            return await _pass_all(ask.exchange, live, start, send)
+    except TimeoutError as error:
+        live.said = None  # there is no time left to go on in
+        raise UpstreamTimeout("the answer took longer than the route allows") from error
+
+
+async def _pass_all(exchange: Exchange, live: Live, start: Message, send: Send) -> bytes:
+    meter, chunks, said = live.meter, live.chunks, live.said
+    assert meter is not None  # noqa: S101  only streams come here
+    assert chunks is not None  # noqa: S101
+    out = live.hear_first(exchange)
+    if said is not None:
+        said.add(out)
+    if not meter.ended or meter.error is not None:
+        if not exchange.head_sent:
+            exchange.head_sent, exchange.status = True, OK  # also for a record made under cancellation
+            await send(start)
+        await send({"type": "http.response.body", "body": out, "more_body": True})
+    if not meter.ended and meter.error is None:
+        async for data in chunks:
+            out = live.hear(exchange, data)
+            if said is not None:
+                said.add(out)
+            if meter.ended and meter.error is None:
+                break
+            if out:
+                await send({"type": "http.response.body", "body": out, "more_body": True})
+            if meter.error is not None:
+                break
+        else:
+            out = meter.close()
+    require_whole(meter)
+    return out + meter.tail()
+
+
+def _ending(ask: Ask, live: Live, error: FoundryError, *, whole: bool) -> bytes | None:
+    """Of a stream that broke off: its end, if nothing else was missing, or the error."""
+    exchange, meter = ask.exchange, live.meter
+    if whole and meter is not None:
+        exchange.outcome = "completed"
+        return meter.tail()
+    exchange.fail(error)
+    return ask.codec.error_event(error, exchange.request_id)
 
 
 def _whole_headers(content_type: str, body: bytes) -> Headers:
     return [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
-
-
-def _feed(meter: Meter, data: bytes, exchange: Exchange) -> bytes:
-    out = meter.feed(data)
-    exchange.last_token_ns = time.perf_counter_ns()
-    if meter.started and not exchange.first_token_ns:
-        exchange.first_token_ns = exchange.last_token_ns
-    exchange.response_bytes += len(out)
-    return out
-
-
-def _require_whole(meter: Meter) -> None:
-    """Raises UpstreamBroke when the stream reported an error or stopped before its end marker."""
-    if meter.error is not None:
-        raise UpstreamBroke(f"the upstream failed in the middle of its answer: {meter.error}")
-    if not meter.ended:
-        raise UpstreamBroke("the upstream ended its answer half-way")
-
-
-def _count_stream(exchange: Exchange, attempt: Attempt, meter: Meter) -> None:
-    """Final counts if the stream is whole, running ones if it was cut, our own if the upstream told
-    nothing."""
-    counts = meter.counts()
-    if counts is not None:
-        attempt.count(counts, "reported" if meter.ended else "partial")
-    elif meter.started:
-        attempt.count(_estimate(exchange, meter.estimated_output_tokens()), "estimated")
-
-
-def _estimate(exchange: Exchange, output_tokens: int) -> UsageCounts:
-    if exchange.estimated is not None:
-        return exchange.estimated
-    return UsageCounts(
-        input_tokens=-(-exchange.request_bytes // BYTES_PER_TOKEN), output_tokens=output_tokens
-    )

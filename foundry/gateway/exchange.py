@@ -20,6 +20,7 @@ from foundry.types.usage import AttemptRecord, Outcome, PriceStatus, UsageCounts
 
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
+_DOUBT: dict[UsageSource, int] = {"none": 0, "reported": 1, "partial": 2, "estimated": 3}
 _CLIENT_CLOSED = 499
 """nginx's status for a caller that left before it was answered."""
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -33,12 +34,16 @@ class Attempt:
     """One try at one target, with its own counts and its own bill."""
 
     __slots__ = (
-        "answered", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "upstream", "usage_source",
+        "answered", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "upstream",
+        "usage_source",
     )  # fmt: skip
 
-    def __init__(self, upstream: Upstream, *, hedged: bool = False) -> None:
+    def __init__(self, upstream: Upstream, route: str = "", *, hedged: bool = False) -> None:
         self.upstream = upstream
+        self.route = route
+        """The fallback that named the target; empty: the route asked for."""
         self.hedged = hedged
+        self.status = 0
         self.opened_ns = time.perf_counter_ns()
         self.first_byte_ns = 0
         self.answered = False
@@ -85,6 +90,8 @@ class Attempt:
             price_id=price_id,
             upstream_ms=self.upstream_ms,
             hedged=self.hedged,
+            status=self.status,
+            route=self.route,
         )
 
 
@@ -92,8 +99,9 @@ class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "acting_for", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated", "first_token_ns",
-        "guardrails", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms", "received_at", "request_bytes", "request_id",
+        "_received_ns", "acting_for", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated", "fallback",
+        "first_token_ns", "guardrails", "head_sent", "key", "last_token_ns", "outcome", "policy", "protocol", "queue_ms",
+        "received_at", "request_bytes", "request_id",
         "response_bytes", "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
 
@@ -106,8 +114,12 @@ class Exchange:
         """The hash of the key that the gateway itself acts for (`inner.py`); empty for requests from outside."""
         self.key: KeyEntry | None = None
         self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
+        self.fallback = ""
+        """The route that answers in place of the one asked for."""
         self.attempts: list[Attempt] = []
         self.streamed = self.settled = self.shadow = False
+        self.head_sent = False
+        """The head of a stream has gone out: what follows, errors too, are events."""
         self.status = _CLIENT_CLOSED  # until an answer begins
         self.outcome: Outcome | None = None
         self.error_code = ""
@@ -124,9 +136,15 @@ class Exchange:
 
     def begin(self, upstream: Upstream, *, hedged: bool = False) -> Attempt:
         """Start to ask a target."""
-        attempt = Attempt(upstream, hedged=hedged)
+        attempt = Attempt(upstream, self.fallback, hedged=hedged)
         self.attempts.append(attempt)
         return attempt
+
+    def answered_by(self, attempt: Attempt) -> None:
+        """Of several that ran side by side, this one answers: it goes last."""
+        if self.attempts[-1] is not attempt:
+            self.attempts.remove(attempt)
+            self.attempts.append(attempt)
 
     def fail(self, error: FoundryError) -> None:
         """Remember why: `rejected` if no upstream was asked, else `failed`."""
@@ -182,7 +200,7 @@ class Exchange:
             audio_ms=counts.audio_ms,
             characters=counts.characters,
             searches=counts.searches,
-            usage_source=attempt.usage_source if attempt else "none",
+            usage_source=self._usage_source(),
             cost_usd=cost,
             price_id=price_id,
             price_status=price_status,
@@ -218,6 +236,17 @@ class Exchange:
         if unknown:
             return None, price_id, "unknown"
         return total, price_id, "priced" if status == "priced" else "free"
+
+    def _usage_source(self) -> UsageSource:
+        """Of all attempts, the least certain."""
+        attempts = self.attempts
+        if len(attempts) == 1:
+            return attempts[0].usage_source
+        worst: UsageSource = "none"
+        for attempt in attempts:
+            if _DOUBT[attempt.usage_source] > _DOUBT[worst]:
+                worst = attempt.usage_source
+        return worst
 
     def _attempts_json(self) -> str:
         if len(self.attempts) < 2:

@@ -3,13 +3,14 @@
 Every request ends in exactly one usage record, spooled before the last byte of its answer goes out:
 answered, refused, failed or abandoned. A caller that goes away cancels the task (Serve does that); the
 upstream connection is closed at once, so the engine stops generating, and what was generated is settled.
-What it does not know: wire formats (`codecs/`), HTTP to upstreams (`transport.py`), how answers are sent
+What it does not know: wire formats (`codecs/`), which target answers (`routing/`), how answers are sent
 (`delivery.py`), how usage reaches the store (`metrics/`).
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import structlog
 
@@ -20,16 +21,17 @@ from foundry.errors import (
     MethodNotAllowed,
     ModelNotFound,
     PermissionDenied,
+    UpstreamBroke,
 )
 from foundry.gateway.cache.answers import AnswerCache
-from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send, count_answer
+from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
-from foundry.gateway.refusals import refusal_from
+from foundry.gateway.routing.asking import Ask
+from foundry.gateway.routing.waiting import Wait, wait_of
+from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.snapshot import Index, Route, SnapshotStore
-from foundry.gateway.transport import Transport
-from foundry.gateway.upstream import Upstream
 
 log = structlog.get_logger()
 
@@ -41,17 +43,17 @@ class Lifecycle:
         self,
         *,
         snapshots: SnapshotStore,
-        transport: Transport,
         intake: Intake,
         delivery: Delivery,
+        routing: Routing,
         cache: AnswerCache,
         pepper: bytes,
     ) -> None:
         self._snapshots = snapshots
-        self._transport = transport
+        self._routing = routing
+        self._cache = cache
         self._intake = intake
         self._delivery = delivery
-        self._cache = cache
         self._pepper = pepper
 
     async def infer(
@@ -70,7 +72,7 @@ class Lifecycle:
             return
         except FoundryError as error:
             exchange.fail(error)
-            await self._delivery.refuse(exchange, error, codec.error_body(error, exchange.request_id), send)
+            await self._refuse(codec, exchange, error, send)
         except Exception as error:  # the process edge: a bug is logged, told and recorded as one
             if isinstance(error, BrokenOff):
                 raise  # settled already; a broken connection tells the caller that the answer is not whole
@@ -84,6 +86,12 @@ class Lifecycle:
             )
         finally:
             self._delivery.settle(exchange)
+
+    async def _refuse(self, codec: Codec, exchange: Exchange, error: FoundryError, send: Send) -> None:
+        if exchange.head_sent:  # the caller was told to wait, in a stream
+            await self._delivery.break_off(codec, exchange, error, send)
+        else:
+            await self._delivery.refuse(exchange, error, codec.error_body(error, exchange.request_id), send)
 
     async def _steps(
         self,
@@ -103,10 +111,11 @@ class Lifecycle:
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
+        forward = partial(self._forward, index, wait_of(headers))
         if route.cache is not None:
-            await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, self._forward)
+            await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, forward)
         else:
-            await self._forward(codec, exchange, call, route, send)
+            await forward(codec, exchange, call, route, send)
 
     def authorise(self, exchange: Exchange, headers: dict[bytes, bytes]) -> Index:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or
@@ -145,40 +154,26 @@ class Lifecycle:
             )
         return route
 
-    async def _forward(self, codec: Codec, exchange: Exchange, call: Call, route: Route, send: Send) -> None:
-        upstream = route.upstreams[0]
-        upstream.require_ready()
-        await self._ask(codec, exchange, call, upstream, send)
-
-    async def _ask(
-        self, codec: Codec, exchange: Exchange, call: Call, upstream: Upstream, send: Send
+    async def _forward(
+        self, index: Index, wait: Wait, codec: Codec, exchange: Exchange, call: Call, route: Route, send: Send
     ) -> None:
-        """One attempt: ask a target and pass its answer on. Raises what went wrong before the first byte went out."""
-        leg = upstream.leg(codec)
-        request = leg.request(call, upstream.facts)
-        attempt = exchange.begin(upstream)
+        """Have the request answered by one of the route's targets, and pass the answer on."""
+        ask = Ask(codec, call, exchange, wait)
+        if wait.streams and call.stream:
+            ask.say = partial(self._delivery.comment, codec, exchange, send)
+        live = await self._routing.dispatcher.begin(ask, index, route)
+        self._routing.shadows.copy(ask, index, route)
+        if live.answer is None:
+            await self._delivery.stream(ask, live, send, self._routing.dispatcher.resume)
+            return
         try:
-            headers = upstream.headers(request, exchange.request_id)
-            response = await self._transport.open(upstream.url(request.path), headers, request.body)
-            try:
-                attempt.first_byte_ns = time.perf_counter_ns()
-                if response.status != OK:
-                    told = leg.told(await self._transport.read(response))
-                    raise refusal_from(response.status, response.headers, told, upstream.target_id)
-                attempt.answered = True
-                if call.stream and leg.streams(response.content_type):
-                    await self._delivery.stream(codec, exchange, attempt, leg.meter(call), response, send)
-                else:
-                    body = await self._transport.read(response)
-                    answer = leg.answer(call, body, response.headers.get("content-type", ""))
-                    attempt.outcome = "completed"
-                    count_answer(exchange, attempt, answer)
-                    await self._delivery.answer(exchange, answer, send)
-            finally:
-                response.close()
-        except FoundryError as error:
-            attempt.fail(error)
-            raise
+            if exchange.head_sent:
+                raise UpstreamBroke(
+                    f"{live.attempt.upstream.target_id} answered whole where a stream was due"
+                )
+            await self._delivery.answer(exchange, live.answer, send)
+        finally:
+            live.close()
 
 
 def _credential(headers: dict[bytes, bytes]) -> bytes:

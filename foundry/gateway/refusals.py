@@ -7,6 +7,8 @@ What it does not know: I/O, the shapes of error bodies (`codecs/`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from foundry.codecs.base import Told
 from foundry.errors import UpstreamRefused
@@ -22,9 +24,25 @@ def refusal_from(status: int, headers: Mapping[str, str], told: Told, target_id:
     message = told.message or f"no reason given (HTTP {status})"
     if ours not in CALLERS_FAULT:
         message = f"{target_id} answered {status}: {message}"
-    return UpstreamRefused(message, status=ours, param=told.param, retry_after_s=_retry_after(headers))
+    return UpstreamRefused(
+        message,
+        status=ours,
+        upstream_status=status,
+        param=told.param,
+        retry_after_s=_retry_after_s(headers),
+    )
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """OpenAI's and Azure's milliseconds if told, else the standard header's seconds or date."""
+    milliseconds = headers.get("retry-after-ms", "")
+    if milliseconds.isdigit():
+        return int(milliseconds) / 1000.0
     value = headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+    if value.isdigit():
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (until - datetime.now(until.tzinfo or UTC)).total_seconds()) if until.tzinfo else None

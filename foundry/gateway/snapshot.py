@@ -70,6 +70,7 @@ class SnapshotStore:
         self._public_key = public_key
         self._engine_token = engine_token
         self._index: Index | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self.applied_at: datetime | None = None
 
     @property
@@ -84,6 +85,16 @@ class SnapshotStore:
                 "this gateway has no configuration yet: it is waiting for the control API", retry_after_s=2.0
             )
         return self._index
+
+    async def newer(self, version: int) -> Index:
+        """The index, as soon as there is one after `version`."""
+        while self._index is None or self._index.version <= version:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            if self._index is not None and self._index.version > version:  # applied by a thread just now
+                break
+            await waiter
+        return self.current()
 
     def load(self) -> None:
         """Apply what lies on disk, if anything does; a damaged file is reported and left for the next pull
@@ -120,9 +131,17 @@ class SnapshotStore:
             )
         self._index = Index(snapshot, self._engine_token)
         self.applied_at = datetime.now(UTC)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.get_loop().call_soon_threadsafe(_wake, waiter)
         log.info(
             "snapshot_applied", version=snapshot.version, keys=len(snapshot.keys), routes=len(snapshot.routes)
         )
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def pull(

@@ -33,12 +33,12 @@ class Upstream:
     """One target, ready to be called."""
 
     __slots__ = (
-        "_error",
         "_headers",
         "_legs",
         "_urls",
         "base_url",
         "deployment",
+        "error",
         "facts",
         "model",
         "price",
@@ -57,7 +57,8 @@ class Upstream:
         self.deployment = self.provider = ""
         self.wires: tuple[str, ...] = _ENGINE_WIRES
         self._headers: dict[str, str] = dict(_HEADERS)
-        self._error: FoundryError | None = None
+        self.error: FoundryError | None = None
+        """Why it cannot be called: DeploymentNotReady with the engine's phase, or ConfigurationError naming what is missing."""
         self._urls: dict[str, URL] = {}
         self._legs: dict[str, Leg] = {}
         running_usage = isinstance(
@@ -67,7 +68,7 @@ class Upstream:
         if isinstance(target, EngineTarget):
             self.deployment = target.deployment
             self._headers["authorization"] = f"Bearer {engine_token}"
-            self._error = _not_ready(target)
+            self.error = _not_ready(target)
         else:
             self.provider = target.provider
             self._authenticate(target)
@@ -78,13 +79,7 @@ class Upstream:
             self.base_url = target.base_url or row.base_url
             self._headers["authorization"] = f"Bearer {row.secret()}"
         except FoundryError as error:
-            self._error = error  # the snapshot stays usable: only calls to this target fail, and say why
-
-    def require_ready(self) -> None:
-        """Raises DeploymentNotReady with the engine's phase, or ConfigurationError naming the missing
-        secret."""
-        if self._error is not None:
-            raise self._error.with_traceback(None)
+            self.error = error  # the snapshot stays usable: only calls to this target fail, and say why
 
     def leg(self, codec: Codec) -> Leg:
         """How to speak the caller's protocol with this target. Raises ProtocolNotServed."""
@@ -114,6 +109,10 @@ class Upstream:
             "content-type": request.content_type,
             "x-request-id": request_id,
         }
+
+    def probe_headers(self) -> Mapping[str, str]:
+        """Headers of a GET that asks whether the target is alive."""
+        return self._headers
 
 
 def _not_ready(target: EngineTarget) -> DeploymentNotReady | None:

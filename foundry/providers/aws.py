@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
+from botocore.exceptions import BotoCoreError
+from botocore.session import Session
 
 from foundry.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from botocore.credentials import Credentials, ReadOnlyCredentials
 
 _RECHECK_S = 60.0
 """Temporary credentials are asked for anew this often; botocore itself renews them 15 minutes before they expire."""
@@ -52,9 +54,6 @@ class AwsSigner:
     def headers(self, url: str, body: bytes) -> dict[str, str]:
         """The headers that authenticate one POST of JSON, `content-type` included as it is signed too. Raises
         ConfigurationError when no credentials were found."""
-        from botocore.auth import SigV4Auth  # noqa: PLC0415  botocore is imported by those who call AWS
-        from botocore.awsrequest import AWSRequest  # noqa: PLC0415  same
-
         if self._credentials is None:
             raise self._error or ConfigurationError(_MISSING, param="AWS_ACCESS_KEY_ID")
         request = AWSRequest(method="POST", url=url, data=body, headers={"content-type": "application/json"})
@@ -63,14 +62,9 @@ class AwsSigner:
 
     @cached_property
     def _source(self) -> Credentials | None:
-        from botocore.session import Session  # noqa: PLC0415  same
-
         return Session(profile=self._profile).get_credentials()
 
     def _load(self) -> None:
-        from botocore.credentials import RefreshableCredentials  # noqa: PLC0415  same
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415  same
-
         try:
             source = self._source
             found = source.get_frozen_credentials() if source is not None else None

@@ -13,17 +13,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from foundry.errors import ConfigurationError
-from foundry.providers.aws import AwsSigner
 from foundry.providers.families import family
 from foundry.providers.vendors import Auth, Surface, Vendor, Wire, vendor
+
+if TYPE_CHECKING:
+    from foundry.providers.aws import AwsSigner
 
 _BEARER_NAMES: dict[Auth, str] = {
     "x-api-key": "x-api-key",
     "api-key": "api-key",
     "x-goog-api-key": "x-goog-api-key",
+}
+_OWN_WIRES = {
+    "messages": "anthropic",
+    "count_tokens": "anthropic",
+    "responses": "openai-responses",
+    "rerank": "cohere",
 }
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _AWS_HOST = re.compile(r"^https://[\w-]+\.([a-z]{2}(?:-[a-z]+)+-\d)\.(?:amazonaws|api\.aws)")
@@ -86,6 +95,12 @@ class Provider:
         separator = "&" if "?" in path else "?"
         return self._base(surface) + path + (separator + urlencode(query) if query else "")
 
+    def wires_for(self, protocol: str) -> tuple[Wire, ...]:
+        """The wires in the order to try for a caller's protocol (`Codec.name`): its own first, where bytes pass through, then as
+        the row has them."""
+        own = _OWN_WIRES.get(protocol, "openai")
+        return tuple(sorted(self.wires, key=lambda wire: wire != own))
+
     def options_for(self, model: str) -> dict[str, str]:
         """For `TargetFacts.options`: the family's facts, under the provider's own."""
         found = family(model)
@@ -126,6 +141,8 @@ class Provider:
     def _make_signer(self) -> AwsSigner | None:
         if self._row.auth != "aws-sigv4" or self._secret is not None:
             return None
+        from foundry.providers.aws import AwsSigner  # noqa: PLC0415  a quarter of a second, paid by those who call AWS
+
         named = _AWS_HOST.match(self._override or "")
         region = named[1] if named else self.options.get("region", "us-east-1")
         service, profile = self.options.get("service", "bedrock"), self.options.get("profile")

@@ -14,7 +14,7 @@ that is healthy and has room serves, the others are its fallbacks."""
 
 
 class RoutingModel(BaseModel):
-    """Base: frozen, and unknown fields are refused."""
+    """Base: frozen (and so hashable), and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,11 +23,13 @@ class Retries(RoutingModel):
     """Tries after the first one, on the same and on the other targets, before the first byte went out."""
 
     attempts: int = Field(default=2, ge=0, le=10)
+    """All of them together, per request and route."""
     base_ms: float = Field(default=50.0, ge=0)
     """Full jitter: the wait before try n is uniform in 0 .. min(max_ms, base_ms x 2^n)."""
     max_ms: float = Field(default=2_000.0, ge=0)
     budget_ratio: float = Field(default=0.2, ge=0, le=1)
-    """Retries may be at most this share of a replica's requests to the route over ten seconds (and always three)."""
+    """Second tries of one target may be at most this share of a replica's requests to the route over ten seconds (and always
+    three). A target that a request has not tried yet costs nothing: breakers bound that load."""
 
 
 class Timeouts(RoutingModel):
@@ -35,8 +37,10 @@ class Timeouts(RoutingModel):
 
     connect_s: float | None = Field(default=None, gt=0)
     first_byte_s: float | None = Field(default=None, gt=0)
+    """Per try: from its start to the first byte of a stream, or the head of a whole answer."""
     between_chunks_s: float | None = Field(default=None, gt=0)
     total_s: float | None = Field(default=None, gt=0)
+    """From the moment at which the route is asked to the last byte: tries, queueing and fallbacks together. None: no bound."""
 
 
 class Health(RoutingModel):

@@ -131,6 +131,10 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """From the attempt's start to its first byte; None when none came."""
     hedged: bool = False
     """Started beside another attempt that was slow to begin."""
+    status: int = 0
+    """HTTP status that the target answered with; 0 when it did not."""
+    route: str = ""
+    """The route that named the target, where that is a fallback of the one asked for."""
 
 
 class UsageCounts(msgspec.Struct, frozen=True):

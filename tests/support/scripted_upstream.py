@@ -6,11 +6,16 @@
     die-before    closes the connection without an answer
     die-mid       closes the connection after 2 content chunks
     error-mid     reports an error inside the stream after 2 content chunks
+    die-at-last   closes the connection behind the finish reason, before usage and end marker
+    stall         falls silent after 2 content chunks
+    gated         answers like ok once `gate` is set
     endless       streams until the caller goes away
     slow          never answers
     status-NNN    answers with that HTTP status and an OpenAI-shaped error
 
-It records every request it got (`requests`) and how many streams were cut by the other side (`cut`).
+`script` holds behaviours for the next requests, before the model's name counts again: `["status-503", "ok"]` fails once.
+A chat that asks it to go on from an assistant's words ("... w1 w2") goes on with w3. It records
+every request it got (`requests`) and how many streams were cut by the other side (`cut`).
 """
 
 from __future__ import annotations
@@ -31,6 +36,13 @@ class ScriptedUpstream:
 
     requests: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    script: list[str] = field(default_factory=list)
+    retry_after: str = "7"
+    """Sent with every scripted status; empty: not sent."""
+    alive: bool = True
+    """What `/health` and `/v1/models` say."""
+    probes: int = 0
     url: str = ""
     fail_first: int = 0
     """So many chat requests are answered 503 (Retry-After 0) before the model's own behaviour."""
@@ -41,6 +53,8 @@ class ScriptedUpstream:
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_get("/health", self._probed)
+        app.router.add_get("/v1/models", self._probed)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -50,6 +64,14 @@ class ScriptedUpstream:
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _wait_for(self, event: asyncio.Event) -> None:
+        """Without an answer; notes a caller that goes away."""
+        try:
+            await event.wait()
+        except asyncio.CancelledError:
+            self.cut.set()
+            raise
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         body = await self._note(request)
@@ -61,6 +83,10 @@ class ScriptedUpstream:
         usage = {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS}
         return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
 
+    async def _probed(self, _request: web.Request) -> web.StreamResponse:
+        self.probes += 1
+        return web.json_response({}, status=200 if self.alive else 503)
+
     async def _note(self, request: web.Request) -> dict[str, Any]:
         body = await request.json()
         self.requests.append(({k.lower(): v for k, v in request.headers.items()}, body))
@@ -68,7 +94,7 @@ class ScriptedUpstream:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await self._note(request)
-        model: str = body["model"]
+        model: str = self.script.pop(0) if self.script else body["model"]
         if self.fail_first > 0:
             self.fail_first -= 1
             return web.json_response({"error": {"message": "busy"}}, status=503, headers={"Retry-After": "0"})
@@ -77,11 +103,14 @@ class ScriptedUpstream:
             request.transport.abort()
             return web.Response()
         if model == "slow":
-            await asyncio.sleep(3600)
+            await self._wait_for(asyncio.Event())
+        if model == "gated":
+            await self._wait_for(self.gate)
         if model.startswith("status-"):
             status = int(model.removeprefix("status-"))
             error = {"message": f"scripted {status}", "type": "x", "param": "temperature", "code": status}
-            return web.json_response({"error": error}, status=status, headers={"Retry-After": "7"})
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return web.json_response({"error": error}, status=status, headers=headers)
         if body.get("stream"):
             return await self._stream(request, body, model)
         answer: dict[str, Any] = {
@@ -99,12 +128,17 @@ class ScriptedUpstream:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         await response.write(_event({"role": "assistant", "content": ""}, _usage(0) if running else None))
-        count = 0
+        count = _said_already(body)
+        first = count
         try:
             while count < OUTPUT_TOKENS or model == "endless":
                 count += 1
                 told = running or (model == "fat-final" and tell and count == OUTPUT_TOKENS)
-                await response.write(_event({"content": f"w{count} "}, _usage(count) if told else None))
+                await response.write(
+                    _event({"content": f"w{count} "}, _usage(count - first) if told else None)
+                )
+                if count == 2 and model == "stall":
+                    await asyncio.Event().wait()
                 if count == 2 and model == "die-mid":
                     assert request.transport is not None
                     request.transport.close()
@@ -118,8 +152,13 @@ class ScriptedUpstream:
         except (ConnectionResetError, asyncio.CancelledError):
             self.cut.set()
             raise
+        if model == "die-at-last":
+            assert request.transport is not None
+            await response.write(_event({}, None, finish="stop"))
+            request.transport.close()
+            return response
         if tell and model != "fat-final":
-            await response.write(_event(None, _usage(count)))
+            await response.write(_event(None, _usage(count - first)))
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -133,8 +172,16 @@ def _usage(output: int) -> dict[str, Any]:
     }
 
 
-def _event(delta: dict[str, Any] | None, usage: dict[str, Any] | None) -> bytes:
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
+def _said_already(body: dict[str, Any]) -> int:
+    """Words that the request wants gone on from."""
+    turns: list[dict[str, Any]] = body.get("messages") or []
+    if turns and turns[-1].get("role") == "assistant":
+        return len(turns[-1]["content"].split())
+    return 0
+
+
+def _event(delta: dict[str, Any] | None, usage: dict[str, Any] | None, finish: str | None = None) -> bytes:
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
     chunk: dict[str, Any] = {
         "id": "x",
         "object": "chat.completion.chunk",

@@ -34,7 +34,7 @@ def call_of(*fields: tuple[str, Any], codec: Any = TRANSCRIPTION) -> Call:
 
 
 def asked(call: Call, name: str = "transcription", **facts: Any) -> multipart.Form:
-    request = LEGS[name, "openai"].request(call, TargetFacts("t/m", **{"model": "theirs", **facts}))
+    request = LEGS[name, "openai"].request(call, TargetFacts("t/m", "theirs", **facts))
     assert request.content_type == CONTENT_TYPE
     return multipart.parse(request.body, request.content_type)
 

@@ -128,7 +128,7 @@ def test_a_type_is_read_whatever_its_case() -> None:
 
 
 def test_broken_bodies_give_errors_of_ours_only() -> None:
-    chance = random.Random(7)  # noqa: S311  a seed that repeats
+    chance = random.Random(7)
     for _ in range(3000):
         body = bytearray(BODY)
         for _ in range(chance.randrange(1, 6)):

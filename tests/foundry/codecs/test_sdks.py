@@ -30,7 +30,9 @@ ANTHROPIC_COUNTS = UsageCounts(
 class Gateway(httpx2.BaseTransport):
     """Codec and leg of one pair before a target that answers with given bytes."""
 
-    def __init__(self, codec: Codec, wire: str, target: TargetFacts, answer: bytes, *, fails_after: int | None = None) -> None:
+    def __init__(
+        self, codec: Codec, wire: str, target: TargetFacts, answer: bytes, *, fails_after: int | None = None
+    ) -> None:
         self.codec = codec
         self.leg = CHAT_LEGS[codec.name, wire]
         self.target = target
@@ -58,9 +60,13 @@ class Gateway(httpx2.BaseTransport):
             assert meter.ended
         else:
             error = UpstreamBroke("gone")
-            body = meter.feed(self.answer[: self.fails_after]) + (self.codec.error_event(error, "req_1") or b"")
+            body = meter.feed(self.answer[: self.fails_after]) + (
+                self.codec.error_event(error, "req_1") or b""
+            )
         self.counts = meter.counts()
-        return httpx2.Response(200, content=body, headers={"content-type": self.codec.stream_type("text/event-stream")})
+        return httpx2.Response(
+            200, content=body, headers={"content-type": self.codec.stream_type("text/event-stream")}
+        )
 
 
 def claude(gateway: Gateway) -> anthropic.Anthropic:
@@ -73,7 +79,8 @@ def gpt(gateway: Gateway) -> openai.OpenAI:
     return openai.OpenAI(api_key="fk-x", base_url="http://gateway/v1", http_client=client, max_retries=0)
 
 
-TOOL = {"name": "weather", "description": "Looks out", "input_schema": WEATHER}
+# Any: the SDKs' typed dicts are stricter than their protocols
+TOOL: Any = {"name": "weather", "description": "Looks out", "input_schema": WEATHER}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_anthropic_sdk_streams(wire: str, target: TargetFacts, stream: bytes, co
         model="public",
         max_tokens=100,
         messages=[{"role": "user", "content": "Weather in Oslo?"}],
-        tools=[TOOL],  # type: ignore[list-item]  # the SDK's typed dict is stricter than its protocol
+        tools=[TOOL],
         thinking={"type": "enabled", "budget_tokens": 1024},
     ) as opened:
         kinds = [event.type for event in opened]
@@ -120,13 +127,18 @@ def test_anthropic_sdk_streams(wire: str, target: TargetFacts, stream: bytes, co
         ("anthropic", CLAUDE, wires.ANTHROPIC_WHOLE, ANTHROPIC_COUNTS),
     ],
 )
-def test_anthropic_sdk_reads_whole_answers(wire: str, target: TargetFacts, whole: bytes, counts: UsageCounts) -> None:
+def test_anthropic_sdk_reads_whole_answers(
+    wire: str, target: TargetFacts, whole: bytes, counts: UsageCounts
+) -> None:
     gateway = Gateway(MESSAGES, wire, target, whole)
     message = claude(gateway).messages.create(
         model="public", max_tokens=100, messages=[{"role": "user", "content": "Weather?"}]
     )
     assert message.stop_reason == "tool_use"
-    assert [block.type for block in message.content if block.type in ("text", "tool_use")] == ["text", "tool_use"]
+    assert [block.type for block in message.content if block.type in ("text", "tool_use")] == [
+        "text",
+        "tool_use",
+    ]
     assert gateway.counts == counts
 
 
@@ -156,7 +168,7 @@ def test_anthropic_sdk_counts_tokens() -> None:
         model="public",
         system="Be brief",
         messages=[{"role": "user", "content": "x"}],
-        tools=[TOOL],  # type: ignore[list-item]  # as above
+        tools=[TOOL],
     )
     assert counted.input_tokens == 41
     assert gateway.asked["messages"][0] == {"role": "system", "content": "Be brief"}
@@ -164,7 +176,8 @@ def test_anthropic_sdk_counts_tokens() -> None:
     assert gateway.counts == UsageCounts()
 
 
-RESPONSES_TOOL = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
+CHAT_TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
+RESPONSES_TOOL: Any = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
 
 
 @pytest.mark.parametrize(
@@ -174,13 +187,15 @@ RESPONSES_TOOL = {"type": "function", "name": "weather", "parameters": WEATHER, 
         ("anthropic", CLAUDE, wires.ANTHROPIC_STREAM, ANTHROPIC_COUNTS),
     ],
 )
-def test_openai_sdk_streams_responses(wire: str, target: TargetFacts, stream: bytes, counts: UsageCounts) -> None:
+def test_openai_sdk_streams_responses(
+    wire: str, target: TargetFacts, stream: bytes, counts: UsageCounts
+) -> None:
     gateway = Gateway(RESPONSES, wire, target, stream)
     opened = gpt(gateway).responses.create(
         model="public",
         input="Weather in Oslo?",
         instructions="Be brief",
-        tools=[RESPONSES_TOOL],  # type: ignore[list-item]  # the SDK's typed dict is stricter than its protocol
+        tools=[RESPONSES_TOOL],
         metadata={"a": "b"},
         stream=True,
         store=False,
@@ -194,14 +209,18 @@ def test_openai_sdk_streams_responses(wire: str, target: TargetFacts, stream: by
     response = type(last.response).model_validate(last.response.model_dump(mode="json"), strict=False)
     assert response.output_text == "Let me look."
     calls = [item for item in response.output if isinstance(item, ResponseFunctionToolCall)]
-    assert [json.loads(call.arguments) for call in calls][0] == {"city": "Oslo"}
+    assert json.loads(calls[0].arguments) == {"city": "Oslo"}
     assert response.usage is not None
     assert response.usage.input_tokens == counts.input_tokens
     assert response.usage.input_tokens_details.cached_tokens == counts.cached_input_tokens
     assert response.usage.output_tokens_details.reasoning_tokens == 2
     assert response.metadata == {"a": "b"}
     assert gateway.counts == counts
-    assert kinds.count("response.output_item.added") == kinds.count("response.output_item.done") == len(response.output)
+    assert (
+        kinds.count("response.output_item.added")
+        == kinds.count("response.output_item.done")
+        == len(response.output)
+    )
 
 
 def test_openai_sdk_helper_accumulates_our_responses() -> None:
@@ -238,7 +257,7 @@ def test_openai_sdk_streams_chat_from_anthropic() -> None:
         model="public",
         messages=[{"role": "user", "content": "x"}],
         stream_options={"include_usage": True},
-        tools=[{"type": "function", "function": {"name": "weather", "parameters": WEATHER}}],
+        tools=[CHAT_TOOL],
     ) as opened:
         for _ in opened:
             pass
@@ -246,7 +265,10 @@ def test_openai_sdk_streams_chat_from_anthropic() -> None:
     message = final.choices[0].message
     assert message.content == "Let me look."
     assert message.tool_calls is not None
-    assert [call.function.name for call in message.tool_calls if call.type == "function"] == ["weather", "now"]
+    assert [call.function.name for call in message.tool_calls if call.type == "function"] == [
+        "weather",
+        "now",
+    ]
     assert message.tool_calls[0].function.arguments == '{"city": "Oslo"}'  # type: ignore[union-attr]  # functions both
     assert final.choices[0].finish_reason == "tool_calls"
     assert final.usage is not None

@@ -109,7 +109,7 @@ async def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def call(model: str, *, stream: bool, caller: str = "chat") -> Call:
-    body = {
+    body: dict[str, object] = {
         "model": model,
         "stream": stream,
         "max_tokens": 64,

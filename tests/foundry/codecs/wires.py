@@ -17,21 +17,38 @@ WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "requir
 
 def sse(*events: object) -> bytes:
     """OpenAI's form: data only, `[DONE]` last."""
-    return b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    return (
+        b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events)
+        + b"data: [DONE]\n\n"
+    )
 
 
 def named(*events: dict[str, Any]) -> bytes:
     """Anthropic's form: every event under its name."""
     return b"".join(
-        b"event: " + str(event["type"]).encode() + b"\ndata: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events
+        b"event: "
+        + str(event["type"]).encode()
+        + b"\ndata: "
+        + json.dumps(event, ensure_ascii=False).encode()
+        + b"\n\n"
+        for event in events
     )
 
 
 def chunk(
-    delta: dict[str, Any] | None, finish: str | None = None, *, index: int = 0, usage: dict[str, Any] | None = None, **more: Any
+    delta: dict[str, Any] | None,
+    finish: str | None = None,
+    *,
+    index: int = 0,
+    usage: dict[str, Any] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """One chunk; None: without choices."""
-    choices = [] if delta is None else [{"index": index, "delta": delta, "finish_reason": finish, "logprobs": None, **more}]
+    choices = (
+        []
+        if delta is None
+        else [{"index": index, "delta": delta, "finish_reason": finish, "logprobs": None, **more}]
+    )
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "smol", "choices": choices,
             "usage": usage}  # fmt: skip
 
@@ -52,10 +69,27 @@ OPENAI_STREAM = sse(
     chunk({"reasoning": "Hm, é"}, usage=usage(12, 2)),
     chunk({"content": "Let me "}, usage=usage(12, 3)),
     chunk({"content": "look."}, usage=usage(12, 4)),
-    chunk({"tool_calls": [{"index": 0, "id": "call_a", "type": "function", "function": {"name": "weather", "arguments": ""}}]}),
+    chunk(
+        {
+            "tool_calls": [
+                {
+                    "index": 0,
+                    "id": "call_a",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": ""},
+                }
+            ]
+        }
+    ),
     chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"city":'}}]}, usage=usage(12, 6)),
     chunk({"tool_calls": [{"index": 0, "function": {"arguments": ' "Oslo"}'}}]}, usage=usage(12, 8)),
-    chunk({"tool_calls": [{"index": 1, "id": "call_b", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}]}),
+    chunk(
+        {
+            "tool_calls": [
+                {"index": 1, "id": "call_b", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+            ]
+        }
+    ),
     chunk({}, "tool_calls", usage=usage(12, 9)),
     chunk(None, usage=usage(12, 9, cached=5, reasoning=2)),
 )
@@ -82,7 +116,11 @@ OPENAI_WHOLE = json.dumps(
                     "content": "Let me look.",
                     "reasoning": "Hm",
                     "tool_calls": [
-                        {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+                        {
+                            "id": "call_a",
+                            "type": "function",
+                            "function": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+                        }
                     ],
                 },
                 "finish_reason": "tool_calls",
@@ -104,7 +142,12 @@ _ANTHROPIC_START = {
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": 5, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 3, "output_tokens": 1},
+        "usage": {
+            "input_tokens": 5,
+            "cache_read_input_tokens": 4,
+            "cache_creation_input_tokens": 3,
+            "output_tokens": 1,
+        },
     },
 }
 

@@ -320,7 +320,9 @@ async def test_an_upstreams_error_keeps_its_words_and_never_blames_the_caller_fo
 async def test_an_engine_that_is_loading_says_so(rig: MakeRig) -> None:
     made = await rig()
     async with made.client() as client:
-        answer = await client.post("/v1/chat/completions", json=_chat("loading"))
+        answer = await client.post(
+            "/v1/chat/completions", json=_chat("loading"), headers={"x-foundry-wait": "no"}
+        )
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (503, "deployment_not_ready")
     assert "loading: reading weights" in error["message"]

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from botocore.session import Session
 
 from foundry.errors import ConfigurationError
 from foundry.providers.aws import AwsSigner
@@ -121,6 +122,15 @@ def test_a_missing_key_is_named_when_it_is_needed_and_not_before(monkeypatch: py
     assert dict(provider("vllm", base_url="http://127.0.0.1:9").headers_for("", b"")) == {}
 
 
+def test_a_protocols_own_wire_is_tried_first() -> None:
+    ours = provider("vllm", base_url="http://127.0.0.1:9")
+    assert ours.wires_for("chat") == ("openai", "openai-responses", "anthropic")
+    assert ours.wires_for("messages") == ("anthropic", "openai", "openai-responses")
+    assert ours.wires_for("responses") == ("openai-responses", "openai", "anthropic")
+    assert provider("cohere").wires_for("embeddings") == ("openai", "cohere")
+    assert provider("gemini").wires_for("messages") == ("gemini",)
+
+
 @pytest.fixture
 def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment in which botocore's chain finds nothing, and asks nobody on the network."""
@@ -186,13 +196,13 @@ async def test_the_search_for_credentials_is_one_and_not_in_the_loop(monkeypatch
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "A")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "B")
     threads: list[int] = []
-    load = AwsSigner._load
+    found = Session.get_credentials
 
-    def noted(self: AwsSigner) -> None:
+    def noted(self: Session) -> object:
         threads.append(threading.get_ident())
-        load(self)
+        return found(self)
 
-    monkeypatch.setattr(AwsSigner, "_load", noted)
+    monkeypatch.setattr(Session, "get_credentials", noted)
     signer = AwsSigner(service="bedrock", region="us-east-1")
     await asyncio.gather(signer.refresh(), signer.refresh())
     assert len(threads) == 1
@@ -231,3 +241,4 @@ def test_a_legs_options_are_the_familys_under_the_providers() -> None:
     assert provider("openai").options_for("o3")["max_tokens_field"] == "max_completion_tokens"
     assert provider("openai", table).options_for("o3")["max_tokens_field"] == "max_tokens"
     assert provider("groq").options_for("llama-3.3-70b-versatile") == {}
+    assert "refuses" in provider("bedrock").options_for("us.anthropic.claude-sonnet-5-v1:0")

@@ -116,7 +116,8 @@ async def test_a_stream_is_kept_and_replayed_as_a_stream(rig: MakeRig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "stream"), [("cached-error-mid", True), ("cached-status-400", True), ("cached-status-400", False)]
+    ("model", "stream"),
+    [("cached-error-mid", True), ("cached-status-400", True), ("cached-status-400", False)],
 )
 async def test_failures_are_not_kept(rig: MakeRig, model: str, stream: bool) -> None:
     made = await rig()

@@ -1,0 +1,1 @@
+"""Routing: parts by themselves, then over real sockets."""
