@@ -128,14 +128,21 @@ def block(entry: BlockRule, world: World) -> Iterator[Finding]:
         if not _COUNTRY.match(country):
             yield Finding(("countries", place), 'no ISO 3166 code: two capital letters, e.g. "DE"')
     if entry.countries and not world.countries:
-        words = "needs the setting gateway.country_database (a MaxMind file)"
-        yield Finding(("countries",), words)
+        words = "needs the setting gateway.country_database (a MaxMind file): it is not in this file"
+        yield Finding(("countries",), words, "warning")
     if entry.user_agent is not None:
         try:
-            re2.compile(entry.user_agent)
+            re2.compile(entry.user_agent, _quiet())
         except re2.error as error:
             yield Finding(("user_agent",), f"no regular expression in RE2's syntax: {error}")
     yield from _known_routes(("routes",), entry.routes, world)
+
+
+def _quiet() -> re2.Options:
+    """RE2 would print what it refuses."""
+    options = re2.Options()
+    options.log_errors = False
+    return options
 
 
 def cycles(routes: Mapping[str, RouteWrite]) -> Iterator[tuple[str, Finding]]:
