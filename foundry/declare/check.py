@@ -205,7 +205,7 @@ class _Checker:
 def _stand_in(table: object) -> RouteWrite:
     """A route that could not be read, as far as others refer to it."""
     wanted = table.get("task", Task.GENERATE) if isinstance(table, dict) else Task.GENERATE
-    task = Task(wanted) if wanted in set(Task) else Task.GENERATE
+    task = Task(wanted) if isinstance(wanted, str) and wanted in set(Task) else Task.GENERATE
     return RouteWrite.model_construct(task=task, targets=())
 
 

@@ -98,7 +98,7 @@ def _route(source: Source, tables: Tables, name: str, members: list[tuple[Path, 
             words = f"it computes '{target.task}', the first of its group '{task}'"
             source.drop(base, words, "make a route of its own for it")
             continue
-        order = source.take(*base, "litellm_params", "order")
+        order = source.number(*base, "litellm_params", "order")
         targets.append((int(order or 0), _target_table(tables, target)))
         _shares(source, base, targets[-1][1])
     _rates(source, tables, name, members)
@@ -137,11 +137,11 @@ def _target_table(tables: Tables, target: Target) -> Table:
 def _shares(source: Source, base: Path, table: Table) -> None:
     """`weight` as it is; without one LiteLLM's shuffle goes by rpm, then tpm."""
     params = (*base, "litellm_params")
-    weight = source.take(*params, "weight")
+    weight = source.number(*params, "weight")
     for name in ("rpm", "tpm"):
-        weight = weight if weight is not None else source.peek(*params, name)
+        weight = weight if weight is not None else source.number(*params, name)
     if weight is not None:
-        table["weight"] = weight
+        table["weight"] = int(weight) if weight.is_integer() else weight
 
 
 def _rates(source: Source, tables: Tables, name: str, members: list[tuple[Path, Target]]) -> None:
@@ -150,8 +150,9 @@ def _rates(source: Source, tables: Tables, name: str, members: list[tuple[Path, 
         amounts: dict[str, int] = {}
         for base, target in members:
             path = (*base, "litellm_params", key)
-            if source.has(*path):
-                amounts[target.model] = amounts.get(target.model, 0) + int(source.take(*path))
+            amount = source.number(*path)
+            if amount is not None:
+                amounts[target.model] = amounts.get(target.model, 0) + int(amount)
                 words = "a group that is at its limit answers 429; LiteLLM tries another deployment"
                 source.note(path, words, "add routing.fallbacks if others should serve then")
         for number, (model, amount) in enumerate(amounts.items(), 1):
@@ -167,9 +168,9 @@ def _times(source: Source, members: list[tuple[Path, Target]]) -> Table:
     for base, _target in members:
         for key in ("timeout", "stream_timeout", "max_retries", "num_retries"):
             path = (*base, "litellm_params", key)
-            if source.has(*path):
-                given = source.take(*path)
-                found[key] = max(found.get(key, 0), float(given or 0))
+            given = source.number(*path)
+            if given is not None:
+                found[key] = max(found.get(key, 0), given)
                 if len(members) > 1:
                     source.note(path, "it holds for the whole route: the largest of the group", "check it")
     return settings_part.routing_of(found)

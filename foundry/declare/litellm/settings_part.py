@@ -78,27 +78,30 @@ def _defaults(source: Source) -> Table:
         ("router_settings", "stream_timeout", "stream_timeout"),
         ("router_settings", "num_retries", "num_retries"),
     ):
-        if source.has(section, key):
-            found[ours] = float(source.take(section, key) or 0)
+        given = source.number(section, key)
+        if given is not None:
+            found[ours] = given
             if "timeout" in key:
                 words = "it bounds the wait for the first byte (stream_timeout: between two chunks), not a whole stream"
                 source.note((section, key), words, "set timeouts.total_s too if streams should be cut")
     routing = routing_of(found)
-    if source.has("router_settings", "retry_after"):
-        seconds = float(source.take("router_settings", "retry_after") or 0)
+    seconds = source.number("router_settings", "retry_after")
+    if seconds is not None:
         routing["retries"] = {**routing.get("retries", {}), "base_ms": seconds * 1000}
     health: Table = {}
     for section in ("litellm_settings", "router_settings"):
-        if source.has(section, "allowed_fails"):
-            health["min_requests"] = int(source.take(section, "allowed_fails") or 0) + 1
+        fails = source.number(section, "allowed_fails")
+        if fails is not None:
+            health["min_requests"] = int(fails) + 1
             words = (
                 "a target is taken out when half of its last requests failed, and at least so many were sent"
             )
             source.note(
                 (section, "allowed_fails"), words, "set health.max_error_rate and health.min_requests"
             )
-        if source.has(section, "cooldown_time"):
-            health["open_s"] = float(source.take(section, "cooldown_time") or 1)
+        cooldown = source.number(section, "cooldown_time")
+        if cooldown:
+            health["open_s"] = cooldown
     return routing | ({"health": health} if health else {})
 
 
@@ -136,7 +139,7 @@ def _aliases(source: Source, routes: dict[str, Table], limits: dict[str, Table])
     for alias in source.keys(*base):
         given = source.peek(*base, alias)
         group = given.get("model") if isinstance(given, dict) else given
-        if group not in routes:
+        if not isinstance(group, str) or group not in routes:
             source.drop(
                 (*base, alias), f"it is another name for '{group}', which is no route", "make that route"
             )
@@ -189,7 +192,7 @@ def _others(source: Source, path: Path, name: str, routes: dict[str, Table]) -> 
     given = source.take(*path)
     others = [other for other in given if isinstance(other, str)] if isinstance(given, list) else []
     for place, other in enumerate(given if isinstance(given, list) else []):
-        if other not in routes:
+        if not isinstance(other, str) or other not in routes:
             source.drop((*path, place), f"'{other}' is no route", "make that route first")
         elif name and routes[other]["task"] != routes[name]["task"]:
             source.drop((*path, place), f"'{other}' computes something else", "name a route of the same task")
@@ -214,7 +217,7 @@ def _cache(source: Source, routes: dict[str, Table], gateway: Table) -> None:
         return
     base: Path = ("litellm_settings", "cache_params")
     kind = str(source.take(*base, "type") or "local")
-    cache: Table = {"ttl_s": float(source.take(*base, "ttl") or 3600)}
+    cache: Table = {"ttl_s": source.number(*base, "ttl") or 3600.0}
     if kind in {"redis", "redis-semantic", "valkey"}:
         cache["backend"] = "valkey"
         _valkey(source, base, gateway)
@@ -224,10 +227,10 @@ def _cache(source: Source, routes: dict[str, Table], gateway: Table) -> None:
     embedding = source.peek(*base, "redis_semantic_cache_embedding_model") or source.peek(
         *base, "qdrant_semantic_cache_embedding_model"
     )
-    if kind.endswith("semantic") and embedding in routes:
+    if kind.endswith("semantic") and isinstance(embedding, str) and embedding in routes:
         for key in ("redis_semantic_cache_embedding_model", "qdrant_semantic_cache_embedding_model"):
             source.take(*base, key)
-        threshold = float(source.take(*base, "similarity_threshold") or 0.95)
+        threshold = min(source.number(*base, "similarity_threshold") or 0.95, 1.0)
         cache["semantic"] = {"embedding_route": embedding, "threshold": threshold}
     for route in routes.values():
         if route["task"] in {"generate", "embed"}:
@@ -262,8 +265,9 @@ def _budgets(source: Source, limits: dict[str, Table]) -> None:
     for key, meter, window in (
         ("rpm_limit", "requests", "minute"), ("tpm_limit", "tokens", "minute"), ("max_parallel_requests", "concurrency", None),
     ):  # fmt: skip
-        if source.has(*base, key):
-            limits[f"key-{meter}"] = _limit(meter, "key", source.take(*base, key), window)
+        amount = source.number(*base, key)
+        if amount is not None:
+            limits[f"key-{meter}"] = _limit(meter, "key", int(amount), window)
             words = "it holds for every key, also for those that LiteLLM gave other limits"
             source.note((*base, key), words, "name the keys in subjects")
 
@@ -279,31 +283,32 @@ def _budget(
         window = "month"
     elif written:
         source.note(duration, "windows begin with the calendar, not with the first request", "set time_zone")
-    limits[name] = _limit("usd", scope, source.take(*path), window)
+    amount = source.number(*path)
+    if amount is not None:
+        limits[name] = _limit("usd", scope, amount, window)
 
 
-def _limit(meter: str, scope: str, amount: Any, window: str | None) -> Table:
+def _limit(meter: str, scope: str, amount: float, window: str | None) -> Table:
     limit: Table = {"meter": meter, "scope": scope, "amount": Decimal(str(amount))}
     return limit | ({"window": window} if window else {})
 
 
 def _general(source: Source, routes: dict[str, Table], limits: dict[str, Table], gateway: Table) -> None:
     section = "general_settings"
-    if source.has(section, "max_parallel_requests"):
-        most = source.take(section, "max_parallel_requests")
+    most = source.number(section, "max_parallel_requests")
+    if most:
         source.note(
             (section, "max_parallel_requests"), "the cap holds for each replica of the gateway", "check it"
         )
         for route in routes.values():
             for target in route["targets"]:
-                if most:
-                    target.setdefault("max_concurrency", int(most))
-    if source.has(section, "global_max_parallel_requests"):
-        most = source.take(section, "global_max_parallel_requests")
-        if most:
-            limits["all-in-flight"] = _limit("concurrency", "organization", most, None)
-    if source.has(section, "max_request_size_mb"):
-        gateway["max_body_bytes"] = int(float(source.take(section, "max_request_size_mb")) * 1024 * 1024)
+                target.setdefault("max_concurrency", max(1, int(most)))
+    everywhere = source.number(section, "global_max_parallel_requests")
+    if everywhere:
+        limits["all-in-flight"] = _limit("concurrency", "organization", int(everywhere), None)
+    size_mb = source.number(section, "max_request_size_mb")
+    if size_mb:
+        gateway["max_body_bytes"] = max(1024, int(size_mb * 1024 * 1024))
 
 
 def blocks(source: Source, found: dict[str, Table]) -> None:

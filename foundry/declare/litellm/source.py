@@ -87,6 +87,20 @@ class Source:
         self._done.update(leaf for leaf in self._leaves if leaf[: len(path)] == path)
         return self._at(path)
 
+    def number(self, *path: str | int) -> float | None:
+        """The number at a path, 0 or more, dealt with; None when there is none, and what is no such number is reported."""
+        given = self.take(*path)
+        if given is None:
+            return None
+        try:
+            number = float(given) if isinstance(given, str | int | float) else -1.0
+        except ValueError:
+            number = -1.0
+        if 0 <= number < float("inf"):
+            return number
+        self.drop(path, "it is no number here (variables are not read)", "write the number in our file")
+        return None
+
     def note(self, path: Path, reason: str, instead: str) -> None:
         """It is taken over, with a difference."""
         self._say(path, reason, instead, dropped=False)

@@ -93,8 +93,9 @@ def read_target(source: Source, base: Path) -> Target | None:
     _address(source, params, target, kind)
     _secret(source, params, target)
     _price(source, base, target)
-    if source.has(*params, "max_parallel_requests"):
-        target.fields["max_concurrency"] = source.take(*params, "max_parallel_requests")
+    most = source.number(*params, "max_parallel_requests")
+    if most:
+        target.fields["max_concurrency"] = max(1, int(most))
     return target
 
 
@@ -113,7 +114,7 @@ def _provider_of(source: Source, params: Path, name: str) -> tuple[str, str]:
 
 def _task(source: Source, base: Path, name: str) -> str:
     mode = source.peek(*base, "model_info", "mode")
-    if mode in _TASKS:
+    if isinstance(mode, str) and mode in _TASKS:
         source.take(*base, "model_info", "mode")
         return _TASKS[mode]
     return next((task for part, task in _TASK_BY_NAME if part in name.lower()), "generate")
@@ -202,6 +203,11 @@ def _price(source: Source, base: Path, target: Target) -> None:
                 amount = Decimal(str(source.take(*base, where, name))) * scale
             except InvalidOperation:
                 source.drop((*base, where, name), "it is no number", "write a price in [[prices]]")
+                continue
+            if not 0 <= amount < _MILLION:
+                source.drop(
+                    (*base, where, name), f"{amount} US dollars is no price", "write a price in [[prices]]"
+                )
                 continue
             places = 6 if scale == _MILLION else 9
             price[ours] = round(amount, places)
