@@ -164,20 +164,19 @@ model_list:
     ]
 
 
-@pytest.mark.parametrize(
-    "odd", [None, -1, "x", [], {}, [1], {"a": 1}, True, "os.environ/X", 1.5, "", ["a", {"b": 1}]], ids=repr
-)
-def test_odd_values_anywhere_are_reported_and_never_a_traceback(odd: object) -> None:
-    """Every node of the configuration in turn: the importer answers, or says that it is no configuration."""
+ODD = (None, -1, "x", [], {}, [1], {"a": 1}, True, "os.environ/X", 1.5, "", ["a", {"b": 1}])
+
+
+def test_odd_values_anywhere_are_reported_and_never_a_traceback() -> None:
+    """Every value of the configuration in turn becomes one that it should not be."""
     values = yaml.safe_load(EVERYTHING)
-    for leaf in leaves(values):
-        for depth in {len(leaf), max(1, len(leaf) - 1)}:
-            other = copy.deepcopy(values)
-            place = other
-            for part in leaf[: depth - 1]:
-                place = place[part]
-            place[leaf[depth - 1]] = odd
-            check(convert(yaml.safe_dump(other)).toml)
+    for number, leaf in enumerate(leaves(values)):
+        other = copy.deepcopy(values)
+        place = other
+        for part in leaf[:-1]:
+            place = place[part]
+        place[leaf[-1]] = ODD[number % len(ODD)]
+        check(convert(yaml.safe_dump(other)).toml)
 
 
 def test_the_command_writes_the_file_and_the_report(tmp_path: Path) -> None:
