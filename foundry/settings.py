@@ -117,6 +117,8 @@ class RaySettings(Group):
     dashboard_url: str = "http://127.0.0.1:8265"
     serve_url: str = "http://127.0.0.1:8000"
     """Root of Serve's HTTP ingress as the gateway and clients on this machine reach it."""
+    namespace: str = "foundry"
+    """Ray namespace of the platform's named actors (the ledger of limits)."""
     serve_host: str = "127.0.0.1"
     serve_port: int = 8000
 

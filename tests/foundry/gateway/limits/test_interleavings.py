@@ -26,7 +26,7 @@ _REPLICAS = st.integers(1, 4)
 @st.composite
 def loads(draw: st.DrawFn, *, exact: bool = True, spread: int = 80) -> list[Request]:
     """exact: nobody uses more than it reserves. spread: tenths of a second in which the requests come."""
-    numbers = random.Random(draw(_SEEDS))  # noqa: S311  a replay, not a secret
+    numbers = random.Random(draw(_SEEDS))
     found: list[Request] = []
     for _ in range(draw(st.integers(1, 60))):
         estimate = numbers.randint(1, 30)
