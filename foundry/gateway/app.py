@@ -62,19 +62,13 @@ class Gateway:
         self._transport = Transport(
             connect_timeout_s=gateway.connect_timeout_s, read_timeout_s=gateway.read_timeout_s
         )
-        self.snapshots = SnapshotStore(
-            settings.home / "snapshots" / f"{gateway.cluster}.json",
-            cluster=gateway.cluster,
-            public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
-            engine_token=settings.secret("engine.token"),
-        )
+        self.snapshots = _snapshot_store(settings)
         spool_dir = settings.home / "spool" / gateway_id
         self.spool = Spool(
             spool_dir, segment_bytes=gateway.spool_segment_bytes, max_bytes=gateway.spool_max_bytes
         )
-        self.shipper = Shipper(
-            spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
-        )
+        every_s, rows = gateway.ship_interval_s, gateway.ship_batch_rows
+        self.shipper = Shipper(spool_dir, settings, interval_s=every_s, batch_rows=rows)
         self._delivery = Delivery(
             transport=self._transport,
             sink=self.spool,
@@ -208,3 +202,13 @@ class Gateway:
             }
         )
         await send({"type": "http.response.body", "body": body})
+
+
+def _snapshot_store(settings: Settings) -> SnapshotStore:
+    cluster = settings.gateway.cluster
+    return SnapshotStore(
+        settings.home / "snapshots" / f"{cluster}.json",
+        cluster=cluster,
+        public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
+        engine_token=settings.secret("engine.token"),
+    )

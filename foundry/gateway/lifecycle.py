@@ -187,7 +187,11 @@ class Lifecycle:
         binding = index.limits.binding(exchange.key, call.model)
         if binding is not None:
             # with what the gateway itself put in: the turns before, of a stored conversation
-            size = sum(len(memoryview(value)) for value in call.fields.values()) if exchange.protocol == RESPONSES.name else 0
+            size = (
+                sum(len(memoryview(value)) for value in call.fields.values())
+                if exchange.protocol == RESPONSES.name
+                else 0
+            )
             demand, limiter = binding.demand(call, max(size, exchange.request_bytes)), self._limiter
             exchange.reservation = limiter.try_reserve(binding, demand, call.user) or await limiter.reserve(
                 binding, demand, call.user

@@ -156,7 +156,7 @@ class Cluster:
     open: dict[int, list[Reservation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)  # noqa: S311  a replay, not a secret
+        self.rng = random.Random(self.seed)
         self._stamps = 0
         self._ledger_task: asyncio.Task[None] | None = None
 

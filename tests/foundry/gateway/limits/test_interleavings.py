@@ -26,7 +26,7 @@ _REPLICAS = st.integers(1, 4)
 @st.composite
 def loads(draw: st.DrawFn, *, exact: bool = True, spread: int = 80) -> list[Request]:
     """exact: nobody uses more than it reserves. spread: tenths of a second in which the requests come."""
-    numbers = random.Random(draw(_SEEDS))  # noqa: S311  a replay, not a secret
+    numbers = random.Random(draw(_SEEDS))
     found: list[Request] = []
     for _ in range(draw(st.integers(1, 60))):
         estimate = numbers.randint(1, 30)
@@ -81,7 +81,7 @@ def test_when_requests_use_more_than_they_reserve_the_bound_holds(
 ) -> None:
     cluster = Cluster(binding(limit("tokens", cap)), replicas, seed, delay)
     run(_play(cluster, load))
-    cluster.check_bound(slack_s=6 * delay)
+    cluster.check_bound(slack_s=6 * delay + 1e-6)
     cluster.check_refusals()
     _all_told(cluster)
 
