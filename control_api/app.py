@@ -14,13 +14,18 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
+from control_api.blocks.endpoints import router as blocks
 from control_api.bootstrap import bootstrap
 from control_api.clusters.endpoints import router as clusters
 from control_api.deployments.endpoints import router as deployments
+from control_api.gateway_config.endpoints import router as gateway_config
+from control_api.gateway_config.watch import ConfigWatch
+from control_api.guardrails.endpoints import router as guardrails
 from control_api.keys.endpoints import router as keys
 from control_api.kit import problem
 from control_api.kit.edge import Edge
 from control_api.kit.runtime import Runtime, RuntimeOf
+from control_api.limits.endpoints import router as limits
 from control_api.migrations import upgrade
 from control_api.organizations.endpoints import router as organizations
 from control_api.projects.endpoints import router as projects
@@ -42,6 +47,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     keys,
     deployments,
     routes,
+    limits,
+    guardrails,
+    blocks,
+    gateway_config,
     snapshots_router,
     usage_router,
     providers,
@@ -100,6 +109,7 @@ async def _background(runtime: Runtime, usage: UsageReader, *, reconcile: bool) 
         "changes": runtime.changes.listen(),
         "publisher": snapshots.keep_published(runtime, cluster),
         "metrics-migration": usage.migrate(),
+        "gateway-config": ConfigWatch(runtime).run(),
     }
     if reconciler is not None:
         work["reconciler"] = reconciler.run()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -20,14 +20,20 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from foundry.errors import FoundryError, InvalidParameter, Unavailable, UpstreamRefused, UpstreamTimeout
 from foundry.settings import Settings
+from foundry.types.cache import CachePolicy
 from foundry.types.control import (
+    BlockRead,
     ClusterRead,
+    Declared,
     DeploymentRead,
+    GatewayConfigRead,
     GatewayRead,
+    GuardrailRead,
     Health,
     KeyCreate,
     KeyCreated,
     KeyRead,
+    LimitRead,
     OrganizationRead,
     Page,
     Problem,
@@ -39,6 +45,9 @@ from foundry.types.control import (
     TargetSpec,
 )
 from foundry.types.deployment import DeploymentSpec, Task
+from foundry.types.guardrails import BlockRule, GuardrailProfile
+from foundry.types.limits import LimitEntry
+from foundry.types.routing import Routing
 
 Model = TypeVar("Model", bound=BaseModel)
 UsageRow = dict[str, JsonValue]
@@ -143,6 +152,7 @@ class Keys:
         scopes: Sequence[Scope] = ("inference",),
         allowed_routes: Sequence[str] | None = None,
         expires_at: datetime | None = None,
+        guardrails: Sequence[str] = (),
     ) -> KeyCreated:
         """Make a key; its `key` is shown this once."""
         body = _checked(
@@ -151,6 +161,7 @@ class Keys:
                 scopes=tuple(scopes),
                 allowed_routes=None if allowed_routes is None else tuple(allowed_routes),
                 expires_at=expires_at,
+                guardrails=tuple(guardrails),
             )
         )
         return self._transport.one(KeyCreated, "POST", "/v1/keys", body=body)
@@ -193,10 +204,31 @@ class Routes:
     def __init__(self, transport: _Transport) -> None:
         self._transport = transport
 
-    def put(self, name: str, targets: Sequence[TargetSpec], *, task: Task = Task.GENERATE) -> RouteRead:
-        """Make or replace a route; targets in order of preference."""
-        body = _checked(lambda: RouteWrite(task=task, targets=tuple(targets)))
-        return self._transport.one(RouteRead, "PUT", _route(name), body=body)
+    def put(
+        self,
+        name: str,
+        targets: Sequence[TargetSpec],
+        *,
+        task: Task = Task.GENERATE,
+        routing: Routing | None = None,
+        guardrails: Sequence[str] = (),
+        cache: CachePolicy | None = None,
+    ) -> RouteRead:
+        """Make or replace a route; targets in order of preference. Raises Conflict for one that `foundry.toml` declares."""
+        body = _checked(
+            lambda: RouteWrite(
+                task=task,
+                targets=tuple(targets),
+                routing=routing or Routing(),
+                guardrails=tuple(guardrails),
+                cache=cache,
+            )
+        )
+        return self.write(name, body)
+
+    def write(self, name: str, route: RouteWrite) -> RouteRead:
+        """The same, with the whole route in hand."""
+        return self._transport.one(RouteRead, "PUT", _route(name), body=route)
 
     def get(self, name: str) -> RouteRead:
         """One route."""
@@ -209,6 +241,38 @@ class Routes:
     def delete(self, name: str) -> None:
         """Delete a route."""
         self._transport.call("DELETE", _route(name))
+
+
+Spec = TypeVar("Spec", LimitEntry, GuardrailProfile, BlockRule)
+Read = TypeVar("Read", bound=Declared)
+
+
+class Named(Generic[Spec, Read]):
+    """`control.limits`, `control.guardrails`, `control.blocks`: one contract under a name each."""
+
+    def __init__(self, transport: _Transport, noun: str, read: type[Read]) -> None:
+        self._transport = transport
+        self._path = f"/v1/{noun}"
+        self._read = read
+
+    def put(self, spec: Spec) -> Read:
+        """Make or replace. Raises Conflict for a name that `foundry.toml` declares."""
+        return self._transport.one(self._read, "PUT", self._of(spec.name), body=spec)
+
+    def get(self, name: str) -> Read:
+        """One of them."""
+        return self._transport.one(self._read, "GET", self._of(name))
+
+    def list(self) -> list[Read]:
+        """All, newest first."""
+        return list(self._transport.every(self._read, self._path))
+
+    def delete(self, name: str) -> None:
+        """Delete."""
+        self._transport.call("DELETE", self._of(name))
+
+    def _of(self, name: str) -> str:
+        return f"{self._path}/{quote(name, safe='')}"
 
 
 class ControlClient:
@@ -236,6 +300,9 @@ class ControlClient:
         self.keys = Keys(self._transport)
         self.deployments = Deployments(self._transport)
         self.routes = Routes(self._transport)
+        self.limits = Named[LimitEntry, LimitRead](self._transport, "limits", LimitRead)
+        self.guardrails = Named[GuardrailProfile, GuardrailRead](self._transport, "guardrails", GuardrailRead)
+        self.blocks = Named[BlockRule, BlockRead](self._transport, "blocks", BlockRead)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ControlClient:
@@ -267,6 +334,10 @@ class ControlClient:
     def providers(self) -> list[ProviderRead]:
         """Vendors that routes can name."""
         return list(self._transport.every(ProviderRead, "/v1/providers"))
+
+    def gateway_config(self) -> GatewayConfigRead:
+        """What became of the configuration file: in force since when, and its problems with line and column."""
+        return self._transport.one(GatewayConfigRead, "GET", "/v1/gateway/config")
 
     def gateways(self) -> list[GatewayRead]:
         """The gateway of each cluster."""

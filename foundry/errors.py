@@ -33,6 +33,7 @@ problem+json, a line of text). What it does not know: HTTP frameworks, protocols
     │   ├── SnapshotMissing       503  the gateway has never seen a configuration
     │   ├── QueueFull             503  every target is at its cap and so is the queue, or the wait was too long
     │   ├── NoTargetAvailable     503  every target of the route is out (circuit breaker)
+    │   ├── GuardrailUnavailable  503  a guard that must not be passed by failed or ran out of time
     │   ├── LimitsUnavailable     503  the ledger of limits does not answer and the replica's share is used up
     │   ├── ObjectStoreUnavailable 503 the store of files, batches and responses does not answer
     │   ├── SpoolFull             503  usage cannot be written to disk, so nothing is served unmetered
@@ -281,6 +282,12 @@ class NoTargetAvailable(Unavailable):
     """Every target of the route is out: their circuit breakers are open."""
 
     code = "no_target_available"
+
+
+class GuardrailUnavailable(Unavailable):
+    """A guard failed or ran out of time, and its profile says that nothing passes without it."""
+
+    code = "guardrail_unavailable"
 
 
 class LimitsUnavailable(Unavailable):

@@ -1,9 +1,10 @@
-"""Settings, read once: the only module that reads the environment and `foundry.toml`.
+"""Settings, read once: the only module that reads the environment and the settings part of `foundry.toml`.
 
 Precedence, high to low: environment (`FOUNDRY_HOME`, `FOUNDRY_GATEWAY__MAX_BODY_BYTES`, ...), the file named
-by `FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. Secrets have
-no defaults: they are files (mode 0600) that `foundry up` generates, or that the operator mounts; a missing
-one is a `ConfigurationError` that names it. What it does not know: who uses which group.
+by `FOUNDRY_CONFIG` (default: `$FOUNDRY_HOME/foundry.toml`, may be missing), the defaults below. The same file
+may hold the gateway's configuration (`DECLARED`), which `foundry.declare` reads; any other name is an error with
+line and column. Secrets have no defaults: they are files (mode 0600) that `foundry up` generates, or that the
+operator mounts; a missing one is a `ConfigurationError` that names it. What it does not know: who uses which group.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from foundry.errors import ConfigurationError
+from foundry.located import Located, Problem, did_you_mean, parse, problems_of
+
+DECLARED = ("providers", "routes", "limits", "guardrails", "blocks", "prices")
+"""Top-level tables of the file that are the gateway's configuration (`foundry.declare`), not settings."""
 
 
 def _home() -> Path:
@@ -52,6 +53,12 @@ class GatewaySettings(Group):
     ship_batch_rows: int = Field(default=1000, ge=1)
     snapshot_wait_s: float = Field(default=25.0, gt=0)
     """How long one long-poll for a newer snapshot stays open."""
+    guard_workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes for guards with large or slow libraries; none is started before a profile needs one."""
+    country_database: Path | None = None
+    """A MaxMind file (`.mmdb`), for blocking rules that name countries."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses and networks of proxies whose `x-forwarded-for` is believed."""
     object_store_url: str | None = None
     """Where files, batches and stored responses are kept: `s3://bucket/prefix`, `gs://...`, `az://...`, with the cloud's own chain of
     credentials. All replicas share it. None: the folder `objects` of FOUNDRY_HOME."""
@@ -112,7 +119,6 @@ class RaySettings(Group):
     """Root of Serve's HTTP ingress as the gateway and clients on this machine reach it."""
     serve_host: str = "127.0.0.1"
     serve_port: int = 8000
-    namespace: str = "foundry"
 
 
 class Settings(BaseSettings):
@@ -126,6 +132,8 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
+    config: Path | None = None
+    """The configuration file (`FOUNDRY_CONFIG`); None: `$FOUNDRY_HOME/foundry.toml`."""
     home: Path = Field(default_factory=_home)
     """Where an instance keeps its state: databases, spool, models, logs, secrets."""
     secrets_dir: Path | None = None
@@ -148,7 +156,12 @@ class Settings(BaseSettings):
         """Environment first, then the TOML file; no dotenv, no secrets folder of pydantic's."""
         del dotenv_settings, file_secret_settings
         path = Path(os.environ.get("FOUNDRY_CONFIG") or _home() / "foundry.toml").expanduser()
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_from_file(path))
+
+    @property
+    def config_file(self) -> Path:
+        """Where the configuration file lies, or would lie."""
+        return (self.config or self.home / "foundry.toml").expanduser()
 
     def secret(self, name: str) -> str:
         """Text of the secret file `name`, stripped. Raises ConfigurationError when it is missing or empty."""
@@ -165,10 +178,65 @@ class Settings(BaseSettings):
         return text
 
 
+def problems(document: Located) -> list[Problem]:
+    """What is wrong with the settings part of a file, and with its top-level names."""
+    found: list[Problem] = []
+    known = {*Settings.model_fields, *DECLARED} - {"config"}
+    for name, value in document.values.items():
+        if name == "config":
+            words = "says where this file is, so it cannot stand in it: set FOUNDRY_CONFIG"
+            found.append(document.problem((name,), words, key=True))
+        elif name not in known:
+            kind = "table" if isinstance(value, dict) else "key"
+            found.append(document.problem((name,), f"unknown {kind}; {did_you_mean(name, known)}", key=True))
+        elif name in Settings.model_fields:
+            found += _group_problems(document, name, value)
+    return found
+
+
+def _group_problems(document: Located, name: str, value: object) -> list[Problem]:
+    kind: Any = Settings.model_fields[name].annotation  # Any: annotations have no common type
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else Settings
+        return problems_of(error, document, (name,), model)
+    return []
+
+
+def settings_part(values: Mapping[str, object]) -> dict[str, object]:
+    """The part of a file's values that are settings."""
+    return {name: value for name, value in values.items() if name in Settings.model_fields}
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    """The settings in a file; empty when there is none. Raises ConfigurationError with every problem and its place."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}", param="FOUNDRY_CONFIG") from error
+    document, broken = parse(text)
+    found = [broken] if broken else problems(document)
+    if found:
+        raise ConfigurationError("\n".join(problem.render(str(path)) for problem in found), param=str(path))
+    return settings_part(document.values)
+
+
 @cache
 def load() -> Settings:
-    """The process's settings, read at the first call."""
-    return Settings()
+    """The process's settings, read at the first call. Raises ConfigurationError for a wrong file or variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        words = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise ConfigurationError("\n".join(words)) from error
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """The environment variable of a setting: what the file says was right, so the environment is wrong."""
+    return "FOUNDRY_" + "__".join(str(part).upper() for part in location)
 
 
 def vendor_secret(variable: str) -> str:

@@ -49,6 +49,26 @@ async def routes_to(session: ReadSession, deployment_id: str) -> Sequence[str]:
     return await session.all(statement.distinct().order_by(Route.name))
 
 
+async def waiting_routes(session: ReadSession, name: str) -> Sequence[tuple[str, str]]:
+    """Name and task of the routes that name a deployment which does not exist."""
+    statement = (
+        select(Route)
+        .join(RouteTarget)
+        .where(RouteTarget.deployment_name == name, RouteTarget.deployment_id.is_(None))
+    )
+    return [(route.name, route.task) for route in await session.all(statement.distinct())]
+
+
+async def adopt_targets(session: WriteSession, deployment_id: str, name: str) -> None:
+    """Join the targets that waited for a deployment of that name to it."""
+    statement = (
+        update(RouteTarget)
+        .where(RouteTarget.deployment_name == name, RouteTarget.deployment_id.is_(None))
+        .values(deployment_id=deployment_id)
+    )
+    await session.execute(statement)
+
+
 async def write_status(
     session: WriteSession,
     deployment_id: str,

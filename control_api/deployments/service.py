@@ -45,7 +45,9 @@ async def put(session: WriteSession, subject: Subject, spec: DeploymentSpec) -> 
     row = await repository.lock_any(session, spec.name)
     if row is None:
         row = _new_row(subject, spec)
+        await _check_waiting(session, spec)
         await session.insert(row)
+        await repository.adopt_targets(session, row.id, row.name)
     else:
         await _change(session, subject, row, spec)
     await announce(session, Topic.DESIRED, Topic.SERVING)
@@ -143,6 +145,15 @@ async def _change(session: WriteSession, subject: Subject, row: Deployment, spec
     if phase not in SERVING_PHASES:  # one that serves goes on serving until the cluster has taken the change
         _set_status(row, DeploymentPhase.QUEUED, "waiting for the reconciler")
     await session.flush()
+
+
+async def _check_waiting(session: WriteSession, spec: DeploymentSpec) -> None:
+    """Routes of the configuration file may name a deployment before it exists; then it must compute what they want."""
+    for name, task in await repository.waiting_routes(session, spec.name):
+        if task != spec.task.value:
+            raise Conflict(
+                f"the route {name} waits for this deployment and needs task {task}: change one of them"
+            )
 
 
 def _new_row(subject: Subject, spec: DeploymentSpec) -> Deployment:

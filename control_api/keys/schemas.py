@@ -19,6 +19,7 @@ def key_read(row: Key) -> KeyRead:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        guardrails=tuple(row.guardrails),
     )
 
 

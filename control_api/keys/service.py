@@ -11,11 +11,15 @@ from datetime import UTC, datetime
 import structlog
 
 from control_api.auth.subject import Subject
+from control_api.guardrails import service as guardrails
 from control_api.keys import repository
 from control_api.kit.changes import Topic, announce
 from control_api.kit.db import ReadSession, WriteSession
+from control_api.kit.findings import refuse
 from control_api.kit.pagination import Window
 from control_api.models import Key
+from foundry.declare import rules
+from foundry.declare.rules import World
 from foundry.errors import AuthenticationFailed, Conflict, InvalidParameter, NotFound
 from foundry.gateway.keys import KEY_PREFIX, display_prefix, hash_key, new_key
 from foundry.telemetry import new_id
@@ -46,6 +50,7 @@ async def create(
         raise InvalidParameter(
             f"expires_at {wanted.expires_at.isoformat()} lies in the past", param="expires_at"
         )
+    refuse(rules.profiles(wanted.guardrails, World(profiles=await guardrails.names(session))))
     secret = new_key()
     row = _row(
         secret,
@@ -57,6 +62,7 @@ async def create(
     row.scopes = list(dict.fromkeys(wanted.scopes))
     row.allowed_routes = None if wanted.allowed_routes is None else list(dict.fromkeys(wanted.allowed_routes))
     row.expires_at = wanted.expires_at
+    row.guardrails = list(dict.fromkeys(wanted.guardrails))
     await session.insert(row)
     await announce(session, Topic.SERVING)
     return row, secret

@@ -11,6 +11,8 @@ from sqlalchemy import DateTime, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ID_CHARS = 64
+FROM_API, FROM_FILE = "api", "file"
+"""Values of `source`: made by a call, or declared in `foundry.toml`."""
 
 
 def now() -> datetime:
@@ -30,6 +32,13 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+class Sourced:
+    """Who owns the row's name: calls, or the configuration file."""
+
+    source: Mapped[str] = mapped_column(String(10), default=FROM_API)
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
 
 
 class Identified:

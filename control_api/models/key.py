@@ -22,5 +22,6 @@ class Key(Identified, OwnedByProject, Base):
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[str]] = mapped_column(ARRAY(String(100)))
     allowed_routes: Mapped[list[str] | None] = mapped_column(ARRAY(String(200)))
+    guardrails: Mapped[list[str]] = mapped_column(ARRAY(String(100)), default=list)
     expires_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Integer, String
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, String
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from control_api.models.base import ID_CHARS, Base, Identified, now
+from control_api.models.base import ID_CHARS, Base, Identified, Sourced
 from control_api.models.deployment import Deployment
 from control_api.models.organization import OwnedByProject
 
 
-class Route(Identified, OwnedByProject, Base):
+class Route(Identified, Sourced, OwnedByProject, Base):
     """One public model name."""
 
     __tablename__ = "routes"
 
     name: Mapped[str] = mapped_column(String(200), unique=True)
     task: Mapped[str] = mapped_column(String(20))
-    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
+    routing: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # Routing as JSON
+    guardrails: Mapped[list[str]] = mapped_column(ARRAY(String(100)), default=list)
+    cache: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # CachePolicy as JSON
 
     targets: Mapped[list[RouteTarget]] = relationship(
         lazy="raise", order_by="RouteTarget.position", cascade="all, delete-orphan", passive_deletes=True
@@ -34,7 +35,7 @@ class RouteTarget(Base):
     __tablename__ = "route_targets"
     __table_args__ = (
         CheckConstraint(
-            "(kind = 'engine' AND deployment_id IS NOT NULL)"
+            "(kind = 'engine' AND deployment_name IS NOT NULL)"
             " OR (kind = 'provider' AND provider IS NOT NULL AND model IS NOT NULL)",
             name="kind_fields",
         ),
@@ -48,9 +49,12 @@ class RouteTarget(Base):
     deployment_id: Mapped[str | None] = mapped_column(
         String(ID_CHARS), ForeignKey("deployments.id", ondelete="RESTRICT"), index=True
     )
+    deployment_name: Mapped[str | None] = mapped_column(String(47), index=True)
+    """Of an engine target; without `deployment_id` while no such deployment exists (the file may name it first)."""
     provider: Mapped[str | None] = mapped_column(String(100))
     model: Mapped[str | None] = mapped_column(String(300))
     base_url: Mapped[str | None] = mapped_column(String(500))
     price: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # Price as JSON
+    share: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # TargetShare as JSON
 
     deployment: Mapped[Deployment | None] = relationship(lazy="raise")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 from control_api.auth.dependencies import require
 from control_api.auth.subject import Subject
 from control_api.kit.repository import page
+from control_api.kit.runtime import Reading
 from control_api.providers import service
 from control_api.providers.schemas import provider_read
 from foundry.types.control import Page, ProviderRead
@@ -18,6 +19,6 @@ Reader = Annotated[Subject, Depends(require("providers:read"))]
 
 
 @router.get("")
-async def list_providers(_subject: Reader) -> Page[ProviderRead]:
+async def list_providers(_subject: Reader, session: Reading) -> Page[ProviderRead]:
     """Vendors, and whether the variable with their API key is set."""
-    return page([provider_read(name, vendor) for name, vendor in service.list_all()], None)
+    return page([provider_read(*row) for row in await service.list_all(session)], None)

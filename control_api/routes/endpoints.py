@@ -35,7 +35,7 @@ async def get_route(subject: Reader, session: Reading, name: str) -> RouteRead:
 
 @router.put("/{name:path}")
 async def put_route(subject: Writer, session: Writing, name: RouteName, body: RouteWrite) -> RouteRead:
-    """Make or replace a route. Gateways follow within a second."""
+    """Make or replace a route. Gateways follow within a second. 409 for a name that the configuration file declares."""
     return route_read(await service.put(session, subject, name, body), body.targets)
 
 

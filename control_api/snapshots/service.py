@@ -13,16 +13,23 @@ import time
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from control_api.blocks import service as blocks
+from control_api.blocks.schemas import block_entry
+from control_api.guardrails import service as guardrails
+from control_api.guardrails.schemas import guardrail_entry
 from control_api.keys import service as keys
 from control_api.kit.changes import Topic, announce
+from control_api.kit.db import ReadSession
 from control_api.kit.runtime import Runtime
+from control_api.limits import service as limits
+from control_api.limits.schemas import limit_entry
 from control_api.models.base import now
+from control_api.providers import service as providers
 from control_api.routes import service as routes
 from control_api.snapshots import repository
 from control_api.snapshots.schemas import content_hash, key_entry, route_entry, signed_snapshot
 from foundry.errors import NotFound
 from foundry.gateway.signing import public_key_id, sign
-from foundry.pricing.book import book
 from foundry.types.snapshot import SignedSnapshot, Snapshot
 
 log = structlog.get_logger(__name__)
@@ -34,22 +41,14 @@ _RETRY_S = 1.0
 async def publish(runtime: Runtime, cluster: str, *, above: int = 0) -> int:
     """Publish the present state if it differs from the published one, or if that is not above `above`; the version."""
     signing_key_id = public_key_id(runtime.signing_key.public_key())
-    engine_root = runtime.settings.ray.serve_url.rstrip("/")
     async with runtime.database.write() as session:
         await repository.lock_cluster(session, cluster)
         published = await repository.latest(session, cluster)
-        key_entries = tuple(key_entry(row) for row in await keys.list_live(session))
-        prices, at = book(), now()
-        route_entries = tuple(
-            route_entry(row, engine_root, prices, at) for row in await routes.list_all(session)
-        )
-        digest = content_hash(key_entries, route_entries, signing_key_id)
+        version = max(published.version if published else 0, above) + 1
+        snapshot = await _build(session, runtime, cluster, version)
+        digest = content_hash(snapshot, signing_key_id)
         if published is not None and published.content_hash == digest and published.version > above:
             return published.version
-        version = max(published.version if published else 0, above) + 1
-        snapshot = Snapshot(
-            cluster=cluster, version=version, issued_at=now(), keys=key_entries, routes=route_entries
-        )
         signed = sign(snapshot, runtime.signing_key)
         values = {
             "cluster": cluster,
@@ -63,10 +62,27 @@ async def publish(runtime: Runtime, cluster: str, *, above: int = 0) -> int:
         "snapshot_published",
         cluster=cluster,
         version=version,
-        keys=len(key_entries),
-        routes=len(route_entries),
+        keys=len(snapshot.keys),
+        routes=len(snapshot.routes),
     )
     return version
+
+
+async def _build(session: ReadSession, runtime: Runtime, cluster: str, version: int) -> Snapshot:
+    """Everything that a gateway needs, as the database has it now."""
+    engine_root = runtime.settings.ray.serve_url.rstrip("/")
+    prices, at = await providers.price_book(session), now()
+    return Snapshot(
+        cluster=cluster,
+        version=version,
+        issued_at=at,
+        keys=tuple(key_entry(row) for row in await keys.list_live(session)),
+        routes=tuple(route_entry(row, engine_root, prices, at) for row in await routes.list_all(session)),
+        limits=tuple(limit_entry(row) for row in await limits.list_all(session)),
+        guardrails=tuple(guardrail_entry(row) for row in await guardrails.list_all(session)),
+        blocks=tuple(block_entry(row) for row in await blocks.list_all(session)),
+        providers=await providers.operator_rows(session),
+    )
 
 
 async def keep_published(runtime: Runtime, cluster: str) -> None:

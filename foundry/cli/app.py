@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foundry.cli import ask, keys, logs, platform, resources, usage
+from foundry.cli import ask, configuration, gateway, keys, logs, platform, resources, usage
 from foundry.errors import FoundryError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Start with `foundry up`, then: eval "$(foundry env)" and use any OpenAI client.',
 )
-for module in (platform, ask, usage, resources, logs):
+for module in (platform, ask, usage, resources, configuration, gateway, logs):
     module.add_to(app)
 app.add_typer(keys.app, name="keys")
 

@@ -21,6 +21,9 @@ def create(
     expires: Annotated[
         str | None, typer.Option(help="When it ends: a time, or from now on (12h, 30d).")
     ] = None,
+    guardrail: Annotated[
+        list[str] | None, typer.Option(help="A guardrail profile for all its requests. Repeatable.")
+    ] = None,
     admin: Annotated[bool, typer.Option("--admin", help="It may also use the control API.")] = False,
 ) -> None:
     """Make a key and print it; it is never shown again.
@@ -33,6 +36,7 @@ def create(
             scopes=("inference", "admin") if admin else ("inference",),
             allowed_routes=tuple(route) if route else None,
             expires_at=_until(expires) if expires else None,
+            guardrails=tuple(guardrail or ()),
         )
     print(made.key)
 

@@ -216,6 +216,17 @@ def _print_json(instance: Instance, state: PlatformState | None) -> None:
     print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())
 
 
+def config_lines(state: PlatformState) -> list[str]:
+    """What a person should know of `foundry.toml`: nothing while it is well."""
+    if not state.config_problems:
+        return []
+    rejected = state.config_status == "rejected"
+    head = (
+        "foundry.toml has errors; the last good one stays in force" if rejected else "foundry.toml, warnings"
+    )
+    return [f"\n{head}:", *(f"  {line}" for line in state.config_problems)]
+
+
 def _print_status(instance: Instance, state: PlatformState) -> None:
     from rich.console import Console
 
@@ -223,6 +234,13 @@ def _print_status(instance: Instance, state: PlatformState) -> None:
 
     console = Console()
     console.print(table(state))
+    for line in config_lines(state):
+        console.print(
+            line,
+            style="bold red" if state.config_status == "rejected" else "yellow",
+            markup=False,
+            highlight=False,
+        )
     age = time.time() - state.updated_at
     snapshot = (
         f"snapshot {state.snapshot_version}" if state.snapshot_version is not None else "no snapshot yet"

@@ -16,9 +16,11 @@ import structlog
 from foundry.codecs import CODECS
 from foundry.codecs.openai_errors import error_body
 from foundry.errors import SpoolFull
+from foundry.gateway.blocks import Countries, Networks
 from foundry.gateway.cache.assembly import answer_cache
 from foundry.gateway.delivery import Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.guardrails.workers import Workers
 from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
@@ -62,13 +64,22 @@ class Gateway:
         self._transport = Transport(
             connect_timeout_s=gateway.connect_timeout_s, read_timeout_s=gateway.read_timeout_s
         )
-        self.snapshots = _snapshot_store(settings)
+        self._workers = Workers(gateway.guard_workers)
+        self.snapshots = SnapshotStore(
+            settings.home / "snapshots" / f"{gateway.cluster}.json",
+            cluster=gateway.cluster,
+            public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
+            engine_token=settings.secret("engine.token"),
+            workers=self._workers,
+            countries=Countries(gateway.country_database) if gateway.country_database else None,
+        )
         spool_dir = settings.home / "spool" / gateway_id
         self.spool = Spool(
             spool_dir, segment_bytes=gateway.spool_segment_bytes, max_bytes=gateway.spool_max_bytes
         )
-        every_s, rows = gateway.ship_interval_s, gateway.ship_batch_rows
-        self.shipper = Shipper(spool_dir, settings, interval_s=every_s, batch_rows=rows)
+        self.shipper = Shipper(
+            spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
+        )
         self._delivery = Delivery(
             transport=self._transport,
             sink=self.spool,
@@ -82,7 +93,7 @@ class Gateway:
         inner = Inner()
         self._in_flight = 0
         self._cache = answer_cache(gateway, self._delivery, inner)
-        self._state = State(
+        self.state = State(
             settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
         )
         intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
@@ -93,11 +104,13 @@ class Gateway:
             limiter=self.limits.limiter,
             routing=self.routing,
             cache=self._cache,
-            responses=self._state.responses_entry,
+            responses=self.state.responses_entry,
             pepper=bytes.fromhex(settings.secret("key_pepper")),
+            trusted_proxies=Networks(gateway.trusted_proxies),
+            inner=inner,
         )
         inner.bind(self._lifecycle)
-        self.surface = Surface(endpoints(self._state))
+        self.surface = Surface(endpoints(self.state))
         self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
         self._running = AsyncExitStack()
 
@@ -122,14 +135,16 @@ class Gateway:
         self._running.push_async_callback(self.limits.stop)
         self.shipper.start()
         self._running.push_async_callback(self.shipper.stop)
-        self._hold(asyncio.create_task(self._state.runner.run(), name="batch-runner"))
-        self._hold(asyncio.create_task(self._state.sweep(), name="state-sweep"))
-        self._running.push_async_callback(self._state.background.aclose)
+        self._running.push_async_callback(self.state.objects.aclose)
+        self._hold(asyncio.create_task(self.state.runner.run(), name="batch-runner"))
+        self._hold(asyncio.create_task(self.state.sweep(), name="state-sweep"))
+        self._running.push_async_callback(self.state.background.aclose)
 
     async def stop(self) -> None:
         """Stop the background work; ships what is spooled within a bound, the rest stays on disk for the
         next replica."""
         await self._running.aclose()
+        await asyncio.to_thread(self._workers.close)
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:
@@ -202,13 +217,3 @@ class Gateway:
             }
         )
         await send({"type": "http.response.body", "body": body})
-
-
-def _snapshot_store(settings: Settings) -> SnapshotStore:
-    cluster = settings.gateway.cluster
-    return SnapshotStore(
-        settings.home / "snapshots" / f"{cluster}.json",
-        cluster=cluster,
-        public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
-        engine_token=settings.secret("engine.token"),
-    )

@@ -11,8 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, get_args
 
 from foundry.codecs.base import JSON, SSE, Answer, Codec
-from foundry.errors import FoundryError, LimitExceeded, SpoolFull, UpstreamTimeout
+from foundry.errors import (
+    FoundryError,
+    GuardrailBlocked,
+    GuardrailUnavailable,
+    LimitExceeded,
+    SpoolFull,
+    UpstreamTimeout,
+)
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.guardrails.streams import UNGUARDED, Passage
 from foundry.gateway.routing.asking import Ask, Live, require_whole
 from foundry.gateway.transport import Transport
 from foundry.types.routing import Policy
@@ -75,7 +83,9 @@ class Delivery:
             self._sink.append(record)
 
     async def answer(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        """Send a whole answer, after settling."""
+        """Send a whole answer, after its guards looked at it and after settling."""
+        if exchange.guard is not None:
+            answer = await exchange.guard.check_output(answer)
         body = answer.body
         exchange.status, exchange.response_bytes, exchange.outcome = OK, len(body), "completed"
         self.settle(exchange)
@@ -97,13 +107,15 @@ class Delivery:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def replay(self, codec: Codec, exchange: Exchange, events: bytes, send: Send) -> None:
-        """Send a stream that is whole already, after settling."""
+    async def replay(self, exchange: Exchange, events: bytes, content_type: str, send: Send) -> None:
+        """Send a stream that is whole already, after its guards looked at it and after settling."""
+        if exchange.guard is not None:
+            guard = exchange.guard.stream()
+            events = await guard.feed(events) + await guard.finish()
         exchange.status, exchange.response_bytes, exchange.outcome = OK, len(events), "completed"
         exchange.first_token_ns = exchange.last_token_ns = time.perf_counter_ns()
         self.settle(exchange)
-        content_type = (b"content-type", codec.stream_type(SSE).encode())
-        headers = self._headers(exchange, [content_type, *_STREAM_HEADERS])
+        headers = self._headers(exchange, [(b"content-type", content_type.encode()), *_STREAM_HEADERS])
         await send({"type": "http.response.start", "status": OK, "headers": headers})
         await send({"type": "http.response.body", "body": events})
 
@@ -142,16 +154,23 @@ class Delivery:
         error event."""
         exchange, codec = ask.exchange, ask.codec
         start = self._stream_start(codec, exchange, live.response.content_type if live.response else SSE)
+        guard = exchange.guard.stream() if exchange.guard is not None else UNGUARDED
         try:
             while True:
                 try:
-                    last = await _pass_on(ask, live, start, send)
+                    last = await _pass_on(ask, guard, live, start, send)
                     live.attempt.outcome = exchange.outcome = "completed"
+                    break
+                except (
+                    GuardrailBlocked,
+                    GuardrailUnavailable,
+                ) as error:  # not the target's fault: no other is asked
+                    last = _refused(ask, live, error)
                     break
                 except FoundryError as error:
                     following = await resume(ask, live, error)
                     if following is None or following is live:
-                        last = _ending(ask, live, error, whole=following is live)
+                        last = await _ending(ask, guard, live, error, whole=following is live)
                         break
                     live = following
             live.count(exchange)
@@ -205,6 +224,8 @@ class Delivery:
             headers.append(_POLICIES[exchange.policy])
         if exchange.cache:
             headers.append((b"x-foundry-cache", exchange.cache.encode()))
+        if exchange.decisions is not None and (decided := exchange.decisions.header()):
+            headers.append((b"x-foundry-guardrails", decided.encode()))
         attempts = exchange.attempts
         if attempts:
             headers.append((b"x-foundry-target", attempts[-1].upstream.target_id.encode()))
@@ -218,53 +239,69 @@ class Delivery:
         return headers
 
 
-async def _pass_on(ask: Ask, live: Live, start: Message, send: Send) -> bytes:
+async def _pass_on(ask: Ask, guard: Passage, live: Live, start: Message, send: Send) -> bytes:
     """All of a stream but the last of it, which it gives back. Raises what ended it early."""
     if ask.deadline is None:
-        return await _pass_all(ask.exchange, live, start, send)
+        return await _pass_all(ask.exchange, guard, live, start, send)
     try:
         async with asyncio.timeout_at(ask.deadline):
-            return await _pass_all(ask.exchange, live, start, send)
+            return await _pass_all(ask.exchange, guard, live, start, send)
     except TimeoutError as error:
         live.said = None  # there is no time left to go on in
         raise UpstreamTimeout("the answer took longer than the route allows") from error
 
 
-async def _pass_all(exchange: Exchange, live: Live, start: Message, send: Send) -> bytes:
+async def _pass_all(exchange: Exchange, guard: Passage, live: Live, start: Message, send: Send) -> bytes:
     meter, chunks, said = live.meter, live.chunks, live.said
     assert meter is not None  # noqa: S101  only streams come here
     assert chunks is not None  # noqa: S101  as above
     out = live.hear_first(exchange)
     if said is not None:
-        said.add(out)
+        said.add(out)  # what the target said, not what the guard lets out: another target goes on from there
+    out = await guard.feed(out)
     if not meter.ended or meter.error is not None:
-        if not exchange.head_sent:
-            exchange.head_sent, exchange.status = True, OK  # also for a record made under cancellation
-            await send(start)
-        await send({"type": "http.response.body", "body": out, "more_body": True})
+        await _send_on(exchange, out, start, send)
     if not meter.ended and meter.error is None:
         async for data in chunks:
             out = live.hear(exchange, data)
             if said is not None:
                 said.add(out)
+            out = await guard.feed(out)
             if meter.ended and meter.error is None:
                 break
-            if out:
-                await send({"type": "http.response.body", "body": out, "more_body": True})
+            await _send_on(exchange, out, start, send)
             if meter.error is not None:
                 break
         else:
-            out = meter.close()
+            out = await guard.feed(meter.close())
     require_whole(meter)
-    return out + meter.tail()
+    return out + await guard.finish() + meter.tail()
 
 
-def _ending(ask: Ask, live: Live, error: FoundryError, *, whole: bool) -> bytes | None:
+async def _send_on(exchange: Exchange, out: bytes, start: Message, send: Send) -> None:
+    if not out:
+        return
+    if not exchange.head_sent:
+        exchange.head_sent, exchange.status = True, OK  # also for a record made under cancellation
+        await send(start)
+    await send({"type": "http.response.body", "body": out, "more_body": True})
+
+
+def _refused(ask: Ask, live: Live, error: FoundryError) -> bytes | None:
+    """Of a stream that a guard ended: the error as an event. Raises it where nothing has gone out yet."""
+    live.attempt.fail(error)
+    if not ask.exchange.head_sent:
+        raise error
+    ask.exchange.fail(error)
+    return ask.codec.error_event(error, ask.exchange.request_id)
+
+
+async def _ending(ask: Ask, guard: Passage, live: Live, error: FoundryError, *, whole: bool) -> bytes | None:
     """Of a stream that broke off: its end, if nothing else was missing, or the error."""
     exchange, meter = ask.exchange, live.meter
     if whole and meter is not None:
         exchange.outcome = "completed"
-        return meter.tail()
+        return await guard.finish() + meter.tail()
     exchange.fail(error)
     return ask.codec.error_event(error, exchange.request_id)
 

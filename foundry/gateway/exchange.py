@@ -8,16 +8,21 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from foundry.errors import FoundryError, PriceUnknown
+from foundry.gateway.guardrails.decisions import Decisions
 from foundry.gateway.limits.limiter import Reservation, Use
 from foundry.gateway.upstream import Upstream
 from foundry.pricing.cost import cost_usd_of
 from foundry.telemetry import new_id
 from foundry.types.snapshot import KeyEntry
 from foundry.types.usage import AttemptRecord, Outcome, PriceStatus, UsageCounts, UsageRecord, UsageSource
+
+if TYPE_CHECKING:
+    from foundry.gateway.guardrails.compiled import Guarding
 
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
@@ -102,10 +107,10 @@ class Exchange:
     """Mutable while the request runs; `record` makes the immutable end of it."""
 
     __slots__ = (
-        "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "error_code", "estimated",
-        "fallback", "first_token_ns", "guardrails", "head_sent", "key", "last_token_ns", "outcome", "policy", "protocol",
-        "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow", "status",
-        "streamed", "user",
+        "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
+        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "outcome", "policy",
+        "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
+        "status", "streamed", "user",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -116,11 +121,15 @@ class Exchange:
         self.acting_for = self.answer_id = ""
         """The hash of the key that the gateway itself acts for (`inner.py`), and the id that was given out for the answer (a
         response in the background); empty for requests from outside."""
+        self.for_guard = False
+        """A guard asks: the operator's profile chose the route, so the key need not see it, and nothing is guarded again."""
         self.key: KeyEntry | None = None
-        self.route = self.user = self.policy = self.cache = self.guardrails = self.batch_id = ""
+        self.route = self.user = self.policy = self.cache = self.batch_id = ""
         self.fallback = ""
         """The route that answers in place of the one asked for."""
         self.attempts: list[Attempt] = []
+        self.decisions: Decisions | None = None
+        self.guard: Guarding | None = None  # None: nothing is guarded
         self.reservation: Reservation | None = None
         self.streamed = self.settled = self.shadow = False
         self.head_sent = False
@@ -228,7 +237,7 @@ class Exchange:
             attempts=self._attempts_json(),
             shadow=self.shadow,
             cache=self.cache,
-            guardrails=self.guardrails,
+            guardrails=self.decisions.json() if self.decisions is not None else "",
             batch_id=self.batch_id,
         )
 

@@ -1,5 +1,5 @@
 """Requests that the gateway makes to itself, on the key of a caller who was authorised before: lines of batches, embeddings of
-the semantic cache, responses in the background.
+the semantic cache, responses in the background, questions of guards.
 
 They take the whole lifecycle: the key is looked up again in the current snapshot, limits hold, a record is written. What it
 does not know: who asks.
@@ -76,11 +76,13 @@ class Inner:
         request_id: str | None = None,
         batch_id: str = "",
         answer_id: str = "",
+        for_guard: bool = False,
     ) -> InnerAnswer:
         """One whole request; errors come as the answer that a caller would see. Raises SpoolFull when no record can be kept."""
         assert self._lifecycle is not None  # noqa: S101  bound when the gateway is made
         exchange = Exchange(codec.name, request_id)
         exchange.acting_for, exchange.batch_id, exchange.answer_id = key_hash, batch_id, answer_id
+        exchange.for_guard = for_guard
         status, headers, parts = 0, dict[bytes, bytes](), list[bytes]()
         given = False
 

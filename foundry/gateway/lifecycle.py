@@ -1,4 +1,4 @@
-"""The one request lifecycle: authorise -> resolve -> cache -> route -> stream -> settle, once for all protocols.
+"""The one request lifecycle: blocks -> authorise -> resolve -> guard -> cache -> route -> stream -> settle, once for all protocols.
 
 Every request ends in exactly one usage record, spooled before the last byte of its answer goes out:
 answered, refused, failed or abandoned. A caller that goes away cancels the task (Serve does that); the
@@ -24,9 +24,14 @@ from foundry.errors import (
     PermissionDenied,
     UpstreamBroke,
 )
+from foundry.gateway.blocks import Caller, Networks, caller_of
 from foundry.gateway.cache.answers import AnswerCache
 from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import CallerGone, Exchange
+from foundry.gateway.guardrails.asking import RouteAsker
+from foundry.gateway.guardrails.base import AskRoute
+from foundry.gateway.guardrails.compiled import Guarding
+from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
 from foundry.gateway.limits.limiter import Limiter
@@ -53,7 +58,11 @@ class Lifecycle:
         cache: AnswerCache,
         responses: ResponsesEntry,
         pepper: bytes,
+        trusted_proxies: Networks,
+        inner: Inner,
     ) -> None:
+        self._inner = inner
+        self._trusted_proxies = trusted_proxies
         self._snapshots = snapshots
         self._routing = routing
         self._cache = cache
@@ -109,6 +118,7 @@ class Lifecycle:
         receive: Receive,
         send: Send,
     ) -> None:
+        caller = self.admit(exchange, scope, headers)
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['path']} answers POST, not {scope['method']}")
         index = self.authorise(exchange, headers)
@@ -118,6 +128,8 @@ class Lifecycle:
         exchange.route, exchange.streamed, exchange.user = call.model, call.stream, call.user
         exchange.estimated = call.estimated
         route = self._resolve(index, exchange, codec, call)
+        if caller is not None:
+            index.blocks.check_route(call.model, caller)
         if codec is RESPONSES:
 
             async def onwards(call: Call, send: Send) -> None:
@@ -138,11 +150,33 @@ class Lifecycle:
         send: Send,
     ) -> None:
         await self._limit(index, exchange, call)
+        call = await self._guard(index, exchange, call, route)
         forward = partial(self._forward, index, wait_of(headers))
         if route.cache is not None:
             await self._cache.serve(codec, exchange, call, route, route.cache, headers, send, forward)
         else:
             await forward(codec, exchange, call, route, send)
+
+    def admit(self, exchange: Exchange, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
+        """Who calls, where a blocking rule wants to know. Raises CallerBlocked, before anything is done."""
+        blocks = self._snapshots.blocks
+        if blocks is None or blocks.empty or exchange.acting_for:
+            return None
+        caller = caller_of(scope, headers, self._trusted_proxies)
+        blocks.check(caller)
+        return caller
+
+    async def _guard(self, index: Index, exchange: Exchange, call: Call, route: Route) -> Call:
+        """What of the request may go on. Raises GuardrailBlocked, GuardrailUnavailable."""
+        plan = index.guards.plan(_profiles(index, route), exchange.key.guardrails if exchange.key else ())
+        if plan is None or exchange.for_guard:
+            return call
+
+        def asking(exchange: Exchange) -> AskRoute:
+            return RouteAsker(index, self._inner, exchange)
+
+        exchange.guard = Guarding(plan, exchange, asking)
+        return await exchange.guard.check_input(call)
 
     def authorise(self, exchange: Exchange, headers: dict[bytes, bytes]) -> Index:
         """Find the caller's key in the snapshot. Raises AuthenticationFailed, PermissionDenied or
@@ -169,7 +203,11 @@ class Lifecycle:
 
     def _resolve(self, index: Index, exchange: Exchange, codec: Codec, call: Call) -> Route:
         route = index.routes.get(call.model)
-        if route is None or exchange.key is None or not route.visible_to(exchange.key):
+        if (
+            route is None
+            or exchange.key is None
+            or not (exchange.for_guard or route.visible_to(exchange.key))
+        ):
             raise ModelNotFound(
                 f"the model '{call.model}' does not exist or your key may not use it: see GET /v1/models",
                 param="model",
@@ -217,6 +255,18 @@ class Lifecycle:
             await self._delivery.answer(exchange, live.answer, send)
         finally:
             live.close()
+
+
+def _profiles(index: Index, route: Route) -> tuple[str, ...]:
+    """The route's guardrails, and those of every route that may answer in its place."""
+    routing, profiles = route.entry.routing, route.entry.guardrails
+    if not routing.fallbacks and routing.hold.overflow_route is None:
+        return profiles
+    for name in (*routing.fallbacks, routing.hold.overflow_route):
+        other = index.routes.get(name) if name is not None else None
+        if other is not None:
+            profiles += other.entry.guardrails
+    return profiles
 
 
 def _credential(headers: dict[bytes, bytes]) -> bytes:

@@ -20,7 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
 from foundry.errors import ConfigurationError, FoundryError, SnapshotMissing
+from foundry.gateway.blocks import Blocks, Countries
 from foundry.gateway.cache.keys import CacheRule
+from foundry.gateway.guardrails.compiled import Guards
+from foundry.gateway.guardrails.workers import Workers
 from foundry.gateway.limits.rules import LimitRules
 from foundry.gateway.signing import SnapshotRejected, verify
 from foundry.gateway.upstream import Upstream
@@ -55,10 +58,14 @@ class Route:
 class Index:
     """One snapshot as lookups. Immutable once made; swapped whole."""
 
-    __slots__ = ("expiries", "keys", "limits", "routes", "version")
+    __slots__ = ("blocks", "expiries", "guards", "keys", "limits", "routes", "version")
 
-    def __init__(self, snapshot: Snapshot, engine_token: str) -> None:
+    def __init__(
+        self, snapshot: Snapshot, engine_token: str, workers: Workers, countries: Countries | None
+    ) -> None:
         self.version = snapshot.version
+        self.blocks = Blocks(snapshot.blocks, countries)
+        self.guards = Guards(snapshot.guardrails, workers)
         self.limits = LimitRules(snapshot)
         self.keys = {entry.key_hash: entry for entry in snapshot.keys}
         self.expiries = {
@@ -80,11 +87,22 @@ def _vendors(snapshot: Snapshot) -> Mapping[str, Vendor]:
 class SnapshotStore:
     """The current index, and the document on disk that it came from."""
 
-    def __init__(self, path: Path, *, cluster: str, public_key: Ed25519PublicKey, engine_token: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cluster: str,
+        public_key: Ed25519PublicKey,
+        engine_token: str,
+        workers: Workers | None = None,
+        countries: Countries | None = None,
+    ) -> None:
         self._path = path
         self._cluster = cluster
         self._public_key = public_key
         self._engine_token = engine_token
+        self._workers = workers or Workers()
+        self._countries = countries
         self._index: Index | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self.applied_at: datetime | None = None
@@ -93,6 +111,11 @@ class SnapshotStore:
     def version(self) -> int:
         """Version being served; 0 when none is."""
         return self._index.version if self._index else 0
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """The blocking rules in force; None before the first snapshot."""
+        return self._index.blocks if self._index else None
 
     def current(self) -> Index:
         """The index to serve from. Raises SnapshotMissing before the first one arrived."""
@@ -145,7 +168,7 @@ class SnapshotStore:
             raise SnapshotRejected(
                 f"snapshot version {snapshot.version} is older than {self.version}, which is being served"
             )
-        self._index = Index(snapshot, self._engine_token)
+        self._index = Index(snapshot, self._engine_token, self._workers, self._countries)
         self.applied_at = datetime.now(UTC)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:

@@ -58,6 +58,10 @@ class PlatformState(msgspec.Struct, kw_only=True):
     notes: list[str] = msgspec.field(default_factory=list[str])
     """Things worth telling once: ports that had to change, leftovers that were ended."""
     snapshot_version: int | None = None
+    config_status: str = ""
+    """Of `foundry.toml`: absent, applied or rejected; empty while the control API has not said."""
+    config_problems: list[str] = msgspec.field(default_factory=list[str])
+    """Its errors and warnings, one line each with file, line and column."""
     services: list[ServiceState] = msgspec.field(default_factory=list[ServiceState])
 
     def service(self, name: str) -> ServiceState | None:

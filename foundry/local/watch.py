@@ -14,7 +14,7 @@ import msgspec
 from foundry.errors import UpstreamUnreachable
 from foundry.local.instance import Instance
 from foundry.local.probes import get
-from foundry.local.state import SETTLED, ServicePhase, ServiceState
+from foundry.local.state import SETTLED, PlatformState, ServicePhase, ServiceState
 from foundry.local.supervisor import REST_S, Supervisor
 
 _BUSY_S: Final = 1.0
@@ -67,6 +67,21 @@ class _Clusters(msgspec.Struct):
     items: list[_Cluster]
 
 
+class _Problem(msgspec.Struct):
+    severity: str
+    path: str
+    line: int
+    column: int
+    message: str
+    value: str = ""
+
+
+class _Config(msgspec.Struct):
+    path: str
+    status: str
+    problems: list[_Problem]
+
+
 async def watch(supervisor: Supervisor) -> None:
     """Until cancelled: keep `supervisor.watched` true to what the platform says about itself."""
     supervisor.watch_settled = False
@@ -98,6 +113,7 @@ def _look(supervisor: Supervisor, gateway: ServiceState) -> list[ServiceState]:
     clusters = _ask(instance, "/v1/clusters", _Clusters)
     published = clusters.items[0].snapshot_version if clusters and clusters.items else None
     state.snapshot_version = _look_at_gateway(instance, gateway, published)
+    _look_at_config(instance, state)
     listed = _ask(instance, "/v1/deployments?limit=100", _Deployments)
     if listed is None:  # the control API is away: what we know stays, and inference goes on
         return list(known.values())
@@ -115,6 +131,20 @@ def _deployment_line(line: ServiceState | None, item: _Deployment) -> ServiceSta
     _move(line, phase, detail)
     line.percent, line.last_log_line = status.percent, status.last_log_line
     return line
+
+
+def _look_at_config(instance: Instance, state: PlatformState) -> None:
+    """What became of `foundry.toml`; what we know stays while the control API is away."""
+    config = _ask(instance, "/v1/gateway/config", _Config)
+    if config is not None:
+        state.config_status = config.status
+        state.config_problems = [_problem_line(config.path, problem) for problem in config.problems]
+
+
+def _problem_line(file: str, one: _Problem) -> str:
+    value = f" = {one.value}" if one.value else ""
+    subject = f"{one.path}{value}: " if one.path else ""
+    return f"{file}:{one.line}:{one.column}: {one.severity}: {subject}{one.message}"
 
 
 def _look_at_gateway(instance: Instance, line: ServiceState, published: int | None) -> int | None:

@@ -99,9 +99,9 @@ def merged(extra: Mapping[str, Mapping[str, object]]) -> dict[str, Vendor]:
     are merged), a new name adds a provider. Raises ConfigurationError naming the row and field."""
     if not extra:
         return vendors()
-    rows = _shipped()
+    rows = dict(_shipped())
     for name, fields in extra.items():
-        rows[name] = _over(rows.get(name, {}), fields)
+        rows[name] = over_shipped(name, fields)
     try:
         return _table.validate_python(rows)
     except ValidationError as error:
@@ -124,6 +124,12 @@ def vendor(name: str, table: Mapping[str, Vendor] | None = None) -> Vendor:
         ) from None
 
 
+def over_shipped(name: str, fields: Mapping[str, object]) -> dict[str, object]:
+    """One row of the operator laid over the shipped row of that name, not checked yet; a new one is titled by its name."""
+    return _over(_shipped().get(name, {"title": name}), fields)
+
+
+@cache
 def _shipped() -> dict[str, dict[str, object]]:
     return tomllib.loads(files("foundry.providers").joinpath("vendors.toml").read_text(encoding="utf-8"))
 

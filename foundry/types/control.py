@@ -11,8 +11,12 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from foundry.types.cache import CachePolicy
 from foundry.types.deployment import DeploymentName, DeploymentSpec, DeploymentStatus, Task
+from foundry.types.guardrails import BlockRule, GuardrailProfile
+from foundry.types.limits import LimitEntry
 from foundry.types.money import Price
+from foundry.types.routing import Routing
 
 Item = TypeVar("Item")
 
@@ -29,6 +33,10 @@ RouteName = Annotated[
     AfterValidator(_no_dot_segments),
 ]
 """A public model name, e.g. "smollm2" or "meta-llama/Llama-3.1-8B"."""
+NounName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+"""Name of a limit, a guardrail profile or a blocking rule."""
+Source = Literal["api", "file"]
+"""Who owns a name: `api`, made by a call; `file`, declared in `foundry.toml`, which calls cannot change."""
 Scope = Literal["inference", "admin"]
 """`inference`: may call models through the gateway. `admin`: may use the control API."""
 
@@ -101,6 +109,8 @@ class KeyCreate(Request):
     """Route names it may call; None: all of its project's."""
     expires_at: AwareDatetime | None = None
     """When it stops working; must lie in the future. None: never."""
+    guardrails: tuple[NounName, ...] = Field(default=(), max_length=32)
+    """Profiles that hold for all its requests, besides the route's own."""
 
 
 class KeyRead(Answer):
@@ -117,6 +127,7 @@ class KeyRead(Answer):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    guardrails: tuple[str, ...] = ()
 
 
 class KeyCreated(KeyRead):
@@ -141,25 +152,38 @@ class DeploymentRead(Answer):
     updated_at: datetime
 
 
-class EngineTargetSpec(Request):
+class TargetShare(Request):
+    """What every kind of target may say about its share of the route's requests."""
+
+    weight: float = Field(default=1.0, ge=0, le=1_000_000)
+    """Share among the targets, for the policies that share."""
+    max_concurrency: int | None = Field(default=None, ge=1)
+    """Most requests in flight from one replica of the gateway; None: no cap."""
+    canary_percent: float | None = Field(default=None, ge=0, le=100)
+    """This share of requests tries this target first, whatever the policy says; it takes no others while primaries are up."""
+    shadow_percent: float | None = Field(default=None, ge=0, le=100)
+    """This share of requests is also sent here; the answer is measured, recorded as `shadow` and thrown away."""
+
+
+class EngineTargetSpec(TargetShare):
     """An own deployment behind a route."""
 
     kind: Literal["engine"] = "engine"
     deployment: DeploymentName
 
 
-class ProviderTargetSpec(Request):
+class ProviderTargetSpec(TargetShare):
     """A vendor's model behind a route."""
 
     kind: Literal["provider"] = "provider"
     provider: str = Field(min_length=1, max_length=100)
-    """Row of `providers/vendors.toml`."""
+    """Row of `providers/vendors.toml`, or one of the operator's own (`[providers.NAME]` of `foundry.toml`)."""
     model: str = Field(min_length=1, max_length=300)
     """The vendor's name of the model."""
     base_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+[^/\s]$", max_length=500)
     """Overrides the row's URL (a proxy, a private endpoint)."""
     price: Price | None = None
-    """What its tokens cost; None: usage is recorded with `price_status = "unknown"`."""
+    """What its tokens cost; None: the operator's own price list, then the shipped one."""
 
 
 TargetSpec = Annotated[EngineTargetSpec | ProviderTargetSpec, Field(discriminator="kind")]
@@ -171,6 +195,10 @@ class RouteWrite(Request):
     task: Task = Task.GENERATE
     targets: tuple[TargetSpec, ...] = Field(min_length=1, max_length=32)
     """In order of preference."""
+    routing: Routing = Routing()
+    guardrails: tuple[NounName, ...] = Field(default=(), max_length=32)
+    """Names of profiles."""
+    cache: CachePolicy | None = None
 
 
 class RouteRead(Answer):
@@ -181,8 +209,71 @@ class RouteRead(Answer):
     name: str
     task: Task
     targets: tuple[TargetSpec, ...]
+    routing: Routing = Routing()
+    guardrails: tuple[str, ...] = ()
+    cache: CachePolicy | None = None
+    source: Source = "api"
     created_at: datetime
     updated_at: datetime
+
+
+class Declared(Answer):
+    """What every limit, guardrail profile and blocking rule has besides its `spec`."""
+
+    id: str
+    project_id: str
+    name: str
+    source: Source
+    created_at: datetime
+    updated_at: datetime
+
+
+class LimitRead(Declared):
+    """A limit or a budget."""
+
+    spec: LimitEntry
+
+
+class GuardrailRead(Declared):
+    """A guardrail profile."""
+
+    spec: GuardrailProfile
+
+
+class BlockRead(Declared):
+    """A blocking rule."""
+
+    spec: BlockRule
+
+
+class ConfigProblem(Answer):
+    """One finding about `foundry.toml`."""
+
+    severity: Literal["error", "warning"]
+    path: str
+    """Dotted, as TOML writes it, e.g. `routes."a/b".targets[0].provider`."""
+    line: int
+    column: int
+    """Both count from 1, the column in characters."""
+    value: str = ""
+    """The offending value; empty when there is none."""
+    message: str
+
+
+class GatewayConfigRead(Answer):
+    """What became of the gateway's configuration file."""
+
+    path: str
+    status: Literal["absent", "applied", "rejected"]
+    """absent: there is no file and none was applied. rejected: the last good one (of `applied_at`) is still in force."""
+    applied_at: datetime | None = None
+    """When the configuration in force was applied."""
+    content_hash: str = ""
+    """SHA-256 of the file that is in force."""
+    checked_at: datetime | None = None
+    """When the file was last seen to differ."""
+    problems: tuple[ConfigProblem, ...] = ()
+    """Of the file as it is now: errors of a rejected one, warnings of an applied one."""
 
 
 class ProviderRead(Answer):
@@ -195,6 +286,8 @@ class ProviderRead(Answer):
     """Environment variable that holds its API key."""
     secret_set: bool
     """Whether that variable is set where the control API runs."""
+    source: Literal["shipped", "file"] = "shipped"
+    """file: declared or changed in `foundry.toml`."""
 
 
 class GatewayRead(Answer):

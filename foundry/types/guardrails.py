@@ -50,7 +50,8 @@ class BlockRule(GuardModel):
     countries: tuple[str, ...] = ()
     """ISO 3166 codes; needs the setting `gateway.country_database` (a MaxMind file)."""
     user_agent: str | None = None
-    """A regular expression (RE2 syntax is not assumed; Python's)."""
+    """A regular expression in RE2's syntax (linear time: callers choose what it is matched with), found anywhere."""
     routes: tuple[str, ...] | None = None
+    """None: every route, and everything else that the gateway answers."""
     allow: bool = False
     """True turns it round: callers that do not match are refused."""

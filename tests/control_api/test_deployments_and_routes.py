@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from pydantic import TypeAdapter
 
 from control_api.auth.subject import Subject
 from control_api.deployments import service as deployments
@@ -12,7 +13,7 @@ from control_api.organizations import service as organizations
 from control_api.projects import service as projects
 from control_api.routes import service as routes
 from foundry.errors import Conflict, NotFound
-from foundry.types.control import ProviderTargetSpec, RouteWrite
+from foundry.types.control import ProviderTargetSpec, RouteWrite, TargetSpec
 from foundry.types.deployment import DeploymentSpec
 from tests.control_api.conftest import DEPLOYMENT, ENGINE_ROUTE, Api
 
@@ -47,9 +48,12 @@ async def test_a_route_needs_its_deployment_and_keeps_it(api: Api) -> None:
     assert made.status_code == 200, made.text
     got = (await api.client.get("/v1/routes/org/smol")).json()
     assert got == made.json()
-    assert got["targets"] == body["targets"]  # in the order of preference that was given
+    given = [TypeAdapter[TargetSpec](TargetSpec).validate_python(target) for target in body["targets"]]
+    assert got["targets"] == [
+        target.model_dump(mode="json") for target in given
+    ]  # in the order of preference
     wrong_task = await api.client.put("/v1/routes/e", json=ENGINE_ROUTE | {"task": "embed"})
-    assert (wrong_task.status_code, wrong_task.json()["param"]) == (400, "targets")
+    assert (wrong_task.status_code, wrong_task.json()["param"]) == (400, "targets[0].deployment")
     used = await api.client.delete("/v1/deployments/smollm2")
     assert (used.status_code, "org/smol" in used.json()["detail"]) == (409, True)
     other_task = await api.client.put("/v1/deployments/smollm2", json=DEPLOYMENT | {"task": "embed"})

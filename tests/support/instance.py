@@ -52,14 +52,18 @@ class Home:
         }  # fmt: skip
         return key, KeyEntry.model_validate({**base, **fields})
 
-    def write_snapshot(self, keys: list[KeyEntry], routes: list[RouteEntry], version: int = 1) -> Snapshot:
-        snapshot = Snapshot(
+    def write_snapshot(
+        self, keys: list[KeyEntry], routes: list[RouteEntry], version: int = 1, **more: object
+    ) -> Snapshot:
+        fields: dict[str, object] = dict(
             cluster="test",
             version=version,
             issued_at=datetime.now(UTC),
             keys=tuple(keys),
             routes=tuple(routes),
+            **more,
         )
+        snapshot = Snapshot.model_validate(fields)
         path = self.path / "snapshots" / "test.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(sign(snapshot, self.signer).model_dump_json())

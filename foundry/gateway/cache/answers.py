@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
-from foundry.codecs.base import JSON, Answer, Call, Codec
+from foundry.codecs.base import JSON, SSE, Answer, Call, Codec
 from foundry.codecs.replay import Replay
 from foundry.gateway.cache.kept import Kept, KeptStore
 from foundry.gateway.cache.keys import CacheRule, exact_key, group_key, is_deterministic
@@ -84,7 +84,7 @@ class AnswerCache:
         else:
             recording = Recording(send, self._max_answer_bytes)
             await forward(codec, exchange, call, route, recording)
-            await self._keep(looked, exchange, codec, recording)
+            await self._keep(looked, exchange, codec, route, recording)
 
     async def lookup(
         self, exchange: Exchange, codec: Codec, call: Call, rule: CacheRule, headers: dict[bytes, bytes]
@@ -122,9 +122,10 @@ class AnswerCache:
             self._bill(exchange, route, kept)
         replay = self._replays.get(codec.name)
         if kept.streamed:
-            await self._delivery.replay(codec, exchange, kept.body, send)
+            await self._delivery.replay(exchange, kept.body, kept.content_type, send)
         elif call.stream and replay is not None:
-            await self._delivery.replay(codec, exchange, b"".join(replay.stream(kept.body, call)), send)
+            events = b"".join(replay.stream(kept.body, call))
+            await self._delivery.replay(exchange, events, codec.stream_type(SSE), send)
         else:
             answer = Answer(kept.body, kept.counts, content_type=kept.content_type)
             await self._delivery.answer(exchange, answer, send)
@@ -138,10 +139,15 @@ class AnswerCache:
                 attempt.count(kept.counts, "reported")
                 return
 
-    async def _keep(self, looked: Looked, exchange: Exchange, codec: Codec, recording: Recording) -> None:
-        """Keep the answer that was sent, if it is whole and a success."""
+    async def _keep(
+        self, looked: Looked, exchange: Exchange, codec: Codec, route: Route, recording: Recording
+    ) -> None:
+        """Keep the answer that was sent, if it is whole, a success, and one target's of this route: not what a fallback route
+        said, nor what was begun by one target and ended by another."""
         attempt, body = exchange.attempt, recording.body()
         if attempt is None or exchange.outcome != "completed" or body is None:
+            return
+        if attempt.upstream not in route.upstreams or attempt.counts != exchange.counts():
             return
         replay = self._replays.get(codec.name)
         if recording.streamed and replay is not None:

@@ -61,6 +61,7 @@ class Desk:
     async def _steps(
         self, exchange: Exchange, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send
     ) -> None:
+        self._lifecycle.admit(exchange, scope, headers)
         endpoint, path_id = self._surface.find(exchange, scope["method"], scope["path"])
         index = self._lifecycle.authorise(exchange, headers)
         assert exchange.key is not None  # noqa: S101  authorise sets it or raises

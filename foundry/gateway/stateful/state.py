@@ -36,7 +36,7 @@ class State:
 
     def __init__(self, settings: Settings, inner: Inner, delivery: Delivery, busy: Busy) -> None:
         gateway = settings.gateway
-        objects = Objects.open(settings)
+        objects = self.objects = Objects.open(settings)
         self._gateway = gateway
         self.files = Files(objects, max_file_bytes=gateway.max_file_bytes, silence_s=gateway.body_timeout_s)
         self._asker = Asker(inner, per_route=gateway.batch_concurrency, busy=busy)

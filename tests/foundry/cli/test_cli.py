@@ -20,6 +20,7 @@ from foundry.cli import logs as log_command
 from foundry.cli import render
 from foundry.cli.app import app
 from foundry.cli.ask import events
+from foundry.cli.platform import config_lines
 from foundry.cli.usage import parse_since, table
 from foundry.errors import ConfigurationError, InvalidParameter, Unavailable
 from foundry.local import instance as instances
@@ -71,7 +72,15 @@ def test_errors_are_one_line_on_stderr_and_stdout_stays_empty(tmp_path: Path) ->
 
 
 def test_commands_that_need_a_running_platform_say_so(instance: Instance) -> None:
-    for command in (["models"], ["usage"], ["keys", "list"], ["chat", "hello"], ["deployments", "list"]):
+    for command in (
+        ["models"],
+        ["usage"],
+        ["limits", "list"],
+        ["routes", "rm", "x"],
+        ["keys", "list"],
+        ["chat", "hello"],
+        ["deployments", "list"],
+    ):
         said = CliRunner().invoke(app, [*command, "--home", str(instance.home)])
         assert isinstance(said.exception, Unavailable)
         assert "is not running: run `foundry up`" in str(said.exception)
@@ -121,6 +130,14 @@ def test_the_table_shows_progress_and_the_slow_ones_last_line() -> None:
     assert "1.2 s" in text
     assert "again in 4 s" in text
     assert "(2 restarts)" in text
+
+
+def test_status_shows_what_is_wrong_with_the_file_and_nothing_else() -> None:
+    shown = state(line("postgres", "ready"))
+    assert config_lines(shown) == []
+    shown.config_status, shown.config_problems = "rejected", ["foundry.toml:3:1: error: rutes: unknown table"]
+    assert "stays in force" in config_lines(shown)[0]
+    assert config_lines(shown)[1].strip() == shown.config_problems[0]
 
 
 def test_plain_lines_tell_each_change_once_and_remind_of_the_slow() -> None:

@@ -79,7 +79,7 @@ class Rig:
         return found
 
 
-def _routes(upstream_url: str) -> list[RouteEntry]:
+def behaviour_routes(upstream_url: str) -> list[RouteEntry]:
     def route(
         name: str, target: EngineTarget | ProviderTarget, task: Task = Task.GENERATE, **fields: Any
     ) -> RouteEntry:
@@ -132,7 +132,7 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             "sibling": home.key(),
             "stranger": home.key(project_id="proj_2"),
         }
-        home.write_snapshot([entry for _, entry in entries.values()], _routes(upstream.url))
+        home.write_snapshot([entry for _, entry in entries.values()], behaviour_routes(upstream.url))
         gateway = Gateway(home.settings(**gateway_settings), gateway_id="gw-1")
         await gateway.start()
         stops.append(gateway.stop)

@@ -57,31 +57,45 @@ class Asker:
         self._busy = busy
         self._slots: dict[str, asyncio.Semaphore] = {}
 
-    def slot(self, model: str) -> asyncio.Semaphore:
-        """Room on a route."""
-        return self._slots.setdefault(model, asyncio.Semaphore(self._per_route))
-
     async def ask(
         self, codec: Codec, batch_id: str, line: BatchLine, key_hash: str, stop: asyncio.Event
     ) -> LineResult | None:
-        """The line's result; None when `stop` was set while it waited for another try."""
+        """The line's result; None when `stop` was set before it had one. A line that waits for its next try leaves its room on
+        the route to others, so that one project's limits do not hold up another's batch."""
         request_id = f"{batch_id}-{line.number:06d}"
         broken = tries = 0
         while not stop.is_set():
-            while self._busy() and not stop.is_set():
-                await _pause(stop, _QUIET_CHECK_S)
             tries += 1
-            try:
-                answer = await self._inner.ask(
-                    codec, line.body, key_hash=key_hash, request_id=request_id, batch_id=batch_id
-                )
-            except FoundryError as error:
-                answer = InnerAnswer.of(error, codec.error_body(error, request_id))
+            answer = await self._try(codec, batch_id, request_id, line, key_hash, stop)
+            if answer is None:
+                return None
             broken += answer.status in _AGAIN
             if answer.status not in _LATER and (answer.status not in _AGAIN or broken > _MAX_BROKEN):
                 return _result(line, request_id, answer)
             await _pause(stop, _wait_s(tries, answer.retry_after_s))
         return None
+
+    async def _try(
+        self,
+        codec: Codec,
+        batch_id: str,
+        request_id: str,
+        line: BatchLine,
+        key_hash: str,
+        stop: asyncio.Event,
+    ) -> InnerAnswer | None:
+        slot = self._slots.setdefault(line.model, asyncio.Semaphore(self._per_route))
+        async with slot:
+            while self._busy() and not stop.is_set():
+                await _pause(stop, _QUIET_CHECK_S)
+            if stop.is_set():
+                return None
+            try:
+                return await self._inner.ask(
+                    codec, line.body, key_hash=key_hash, request_id=request_id, batch_id=batch_id
+                )
+            except FoundryError as error:
+                return InnerAnswer.of(error, codec.error_body(error, request_id))
 
 
 def expired_result(line: BatchLine, batch_id: str) -> LineResult:

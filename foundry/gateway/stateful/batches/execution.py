@@ -145,19 +145,16 @@ class Execution:
             await self._room.acquire()
             if self._halt.is_set():
                 return
-            slot = self._asker.slot(line.model)
-            await slot.acquire()
-            task = asyncio.create_task(self._run_line(line, slot))
+            task = asyncio.create_task(self._run_line(line))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _run_line(self, line: BatchLine, slot: asyncio.Semaphore) -> None:
+    async def _run_line(self, line: BatchLine) -> None:
         result: LineResult | None = None
         try:
             codec = CODECS[self.batch.endpoint]
             result = await self._asker.ask(codec, self.batch.id, line, self._owner.key_hash, self._halt)
         finally:
-            slot.release()
             if result is None:
                 self._room.release()
         if result is not None:

@@ -97,7 +97,10 @@ class Turns:
                     param="previous_response_id",
                 )
             said = [item for stored in before for item in items_of(stored)]
-            fields = {**call.fields, "input": msgspec.Raw(_encoder.encode([*said, *own]))}
+            whole = msgspec.Raw(_encoder.encode([*said, *own]))
+            fields = {**call.fields, "input": whole}
+            # What limits reserve and estimates are made from: the conversation is part of what is asked.
+            exchange.request_bytes += len(bytes(whole))
             call = msgspec.structs.replace(call, fields=fields)
         if stores or exchange.answer_id:
             call = msgspec.structs.replace(call, answer_id=exchange.answer_id or new_id("resp"))

@@ -133,7 +133,8 @@ async def test_what_is_wrong_with_a_batch_is_refused_at_once(rig: MakeRig) -> No
             ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
         ]:
             with pytest.raises(openai.BadRequestError) as caught:
-                await client.batches.create(**{**good, **changes})
+                fields: dict[str, Any] = {**good, **changes}
+                await client.batches.create(**fields)
             assert caught.value.param == param
         with pytest.raises(openai.NotFoundError):
             await stranger.batches.create(**good)
@@ -211,12 +212,61 @@ async def test_a_revoked_key_makes_the_lines_fail(rig: MakeRig) -> None:
 
 async def test_a_target_that_is_busy_is_asked_again(rig: MakeRig) -> None:
     made = await rig(**FAST)
-    made.upstream.fail_first = 3
+    made.upstream.fail_first = 4  # one more than the lifecycle itself tries
     async with client_of(made) as client:
-        batch = await submit(client, [line(f"c{i}", "once") for i in range(3)])
+        batch = await submit(client, [line("a")])
         done = await until(client, batch.id, "completed")
     assert done.request_counts is not None
-    assert done.request_counts.completed == 3
-    assert len(made.upstream.requests) == 6
+    assert (done.request_counts.completed, done.request_counts.failed) == (1, 0)
+    assert len(made.upstream.requests) == 5
     ids = [record["request_id"] for record in made.records() if record["batch_id"]]
-    assert (len(ids), len(set(ids))) == (6, 3)
+    assert ids == [f"{batch.id}-000001"] * 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "tokens"),
+    [
+        ("/v1/embeddings", {"model": "embed", "input": "x"}, 0),
+        ("/v1/responses", {"model": "own-ok", "input": "x"}, OUTPUT_TOKENS),
+        (
+            "/v1/messages",
+            {"model": "own-ok", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]},
+            OUTPUT_TOKENS,
+        ),
+    ],
+)
+async def test_other_protocols_are_batched_too(
+    rig: MakeRig, endpoint: Any, body: dict[str, Any], tokens: int
+) -> None:
+    made = await rig(**FAST)
+    lines = [{"custom_id": f"c{i}", "method": "POST", "url": endpoint, "body": body} for i in range(3)]
+    async with client_of(made) as client:
+        file = await client.files.create(file=("in.jsonl", jsonl(lines)), purpose="batch")
+        batch = await client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+        done = await until(client, batch.id, "completed")
+        output = await read(client, done.output_file_id)
+        if endpoint == "/v1/responses":
+            stored = output["c0"]["response"]["body"]["id"]
+            assert (await client.responses.retrieve(stored)).output_text == "one two three"
+    assert set(output) == {"c0", "c1", "c2"}
+    assert done.usage is not None
+    assert (done.usage.input_tokens, done.usage.output_tokens) == (3 * PROMPT_TOKENS, 3 * tokens)
+
+
+async def test_lines_wait_while_the_gateway_is_busy(rig: MakeRig) -> None:
+    made = await rig(**FAST, batch_yield_above=0)
+    async with client_of(made) as client, made.client() as live:
+        async with live.stream(
+            "POST", "/v1/chat/completions", json={**line("x")["body"], "model": "own-endless", "stream": True}
+        ) as stream:
+            chunks = stream.aiter_bytes()  # held: a forgotten one would close the stream
+            await anext(chunks)
+            batch = await submit(client, [line("a")])
+            await until(client, batch.id, "in_progress")
+            async with asyncio.timeout(60):
+                for _ in range(20):  # the runner has had time to begin: the line still waits
+                    await client.batches.retrieve(batch.id)
+            assert len(made.upstream.requests) == 1
+        done = await until(client, batch.id, "completed")
+    assert done.request_counts is not None
+    assert done.request_counts.completed == 1

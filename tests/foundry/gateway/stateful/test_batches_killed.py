@@ -7,12 +7,11 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import openai
 import pytest
@@ -20,7 +19,7 @@ import pytest
 from foundry.gateway.stateful.batches.folder import Batches
 from foundry.gateway.stateful.objects import Objects
 from foundry.types.batch import Batch, BatchOwner
-from tests.foundry.gateway.conftest import _routes
+from tests.foundry.gateway.conftest import behaviour_routes
 from tests.foundry.gateway.stateful.test_batches import jsonl, line, read, until
 from tests.support.instance import Home
 from tests.support.scripted_upstream import ScriptedUpstream
@@ -31,7 +30,7 @@ SETTINGS: dict[str, Any] = {"batch_poll_s": 0.1, "batch_lease_s": 1.0, "batch_co
 
 
 @asynccontextmanager
-async def _gateway(home: Home, gateway_id: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+async def _gateway(home: Home, gateway_id: str) -> AsyncGenerator[tuple[str, asyncio.subprocess.Process]]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.support.gateway_process", str(home.path), gateway_id, json.dumps(SETTINGS),
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -57,7 +56,7 @@ async def test_a_killed_replicas_batch_is_carried_on(tmp_path: Path) -> None:
     home, upstream = Home.make(tmp_path / "home"), ScriptedUpstream()
     await upstream.start()
     key, entry = home.key()
-    home.write_snapshot([entry], _routes(upstream.url))
+    home.write_snapshot([entry], behaviour_routes(upstream.url))
     async with _gateway(home, "gw-1") as (url, process):
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
             content = jsonl([line(f"c{i}") for i in range(LINES)])
@@ -76,9 +75,7 @@ async def test_a_killed_replicas_batch_is_carried_on(tmp_path: Path) -> None:
     assert finished
     async with (
         _gateway(home, "gw-2") as (url, _),
-        openai.AsyncOpenAI(
-            base_url=f"{url}/v1", api_key=key, max_retries=3, http_client=httpx.AsyncClient(timeout=20)
-        ) as client,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=3, timeout=20) as client,
     ):
         done = await until(client, batch.id, "completed")
         output = await read(client, done.output_file_id)

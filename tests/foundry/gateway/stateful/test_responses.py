@@ -178,7 +178,7 @@ async def test_a_response_whose_replica_stops_has_failed(rig: MakeRig) -> None:
     made = await rig()
     async with client_of(made) as client:
         queued = await client.responses.create(model="own-slow", input="hello", background=True)
-        await made.gateway._state.background.aclose()
+        await made.gateway.state.background.aclose()
         failed = await _until(client, queued.id, "failed")
         assert "stopped" in failed.error.message
         with pytest.raises(openai.InternalServerError):

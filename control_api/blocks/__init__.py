@@ -1,0 +1,1 @@
+"""Blocking rules: made, replaced, listed, deleted by name."""

@@ -1,0 +1,1 @@
+"""The gateway's configuration file: watched, checked, applied, and what became of it."""

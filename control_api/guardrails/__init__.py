@@ -1,0 +1,1 @@
+"""Guardrail profiles: made, replaced, listed, deleted by name."""

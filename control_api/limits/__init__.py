@@ -1,0 +1,1 @@
+"""Limits and budgets: made, replaced, listed, deleted by name."""
