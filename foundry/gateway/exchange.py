@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
+_NONE: frozenset[str] = frozenset()
 _DOUBT: dict[UsageSource, int] = {"none": 0, "reported": 1, "partial": 2, "estimated": 3}
 _CLIENT_CLOSED = 499
 """nginx's status for a caller that left before it was answered."""
@@ -147,6 +148,11 @@ class Exchange:
     def attempt(self) -> Attempt | None:
         """The one that answers, or the last one tried."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Ids of targets that limits rule out for this request."""
+        return self.reservation.excluded if self.reservation is not None else _NONE
 
     def begin(self, upstream: Upstream, *, hedged: bool = False) -> Attempt:
         """Start to ask a target."""

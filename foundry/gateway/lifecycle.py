@@ -168,7 +168,7 @@ class Lifecycle:
 
     async def _guard(self, index: Index, exchange: Exchange, call: Call, route: Route) -> Call:
         """What of the request may go on. Raises GuardrailBlocked, GuardrailUnavailable."""
-        plan = index.guards.plan(_profiles(index, route), exchange.key.guardrails if exchange.key else ())
+        plan = index.guards.plan(route.guardrails, exchange.key.guardrails if exchange.key else ())
         if plan is None or exchange.for_guard:
             return call
 
@@ -255,18 +255,6 @@ class Lifecycle:
             await self._delivery.answer(exchange, live.answer, send)
         finally:
             live.close()
-
-
-def _profiles(index: Index, route: Route) -> tuple[str, ...]:
-    """The route's guardrails, and those of every route that may answer in its place."""
-    routing, profiles = route.entry.routing, route.entry.guardrails
-    if not routing.fallbacks and routing.hold.overflow_route is None:
-        return profiles
-    for name in (*routing.fallbacks, routing.hold.overflow_route):
-        other = index.routes.get(name) if name is not None else None
-        if other is not None:
-            profiles += other.entry.guardrails
-    return profiles
 
 
 def _credential(headers: dict[bytes, bytes]) -> bytes:

@@ -14,6 +14,7 @@ from foundry.codecs.base import Call
 from foundry.errors import PriceUnknown
 from foundry.gateway.limits.estimate import Estimate, estimate
 from foundry.gateway.limits.windows import window_at
+from foundry.gateway.stand_ins import with_stand_ins
 from foundry.types.limits import LimitEntry, Meter
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, Snapshot
@@ -219,8 +220,11 @@ class LimitRules:
             return found
 
     def targets_of(self, route: RouteEntry) -> list[EngineTarget | ProviderTarget]:
-        """Every target that may serve the route's requests: its own, and those of the routes it falls back on."""
-        names = dict.fromkeys([route.name, *route.routing.fallbacks])
-        if route.routing.hold.overflow_route:
-            names[route.routing.hold.overflow_route] = None
-        return [target for name in names if name in self._routes for target in self._routes[name].targets]
+        """Every target that may serve the route's requests: its own, and those of the routes that may stand in for it. Not
+        shadow targets: their copies are on nobody's account."""
+        return [
+            target
+            for entry in with_stand_ins(route, self._routes)
+            for target in entry.targets
+            if target.shadow_percent is None
+        ]
