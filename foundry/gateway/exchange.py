@@ -111,7 +111,7 @@ class Exchange:
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
         "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "outcome", "policy",
         "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
-        "status", "streamed", "user",
+        "status", "streamed", "user", "within",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -132,6 +132,8 @@ class Exchange:
         self.decisions: Decisions | None = None
         self.guard: Guarding | None = None  # None: nothing is guarded
         self.reservation: Reservation | None = None
+        self.within: Reservation | None = None
+        """What the request that this one is a part of holds already (a guard's question, an embedding for the cache)."""
         self.streamed = self.settled = self.shadow = False
         self.head_sent = False
         """The head of a stream has gone out: what follows, errors too, are events."""

@@ -35,6 +35,7 @@ from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
 from foundry.gateway.limits.limiter import Limiter
+from foundry.gateway.limits.rules import PLAIN, Bound, Demand
 from foundry.gateway.routing.asking import Ask
 from foundry.gateway.routing.waiting import Wait, wait_of
 from foundry.gateway.routing.wiring import Routing
@@ -230,10 +231,21 @@ class Lifecycle:
                 if exchange.protocol == RESPONSES.name
                 else 0
             )
-            demand, limiter = binding.demand(call, max(size, exchange.request_bytes)), self._limiter
-            exchange.reservation = limiter.try_reserve(binding, demand, call.user) or await limiter.reserve(
-                binding, demand, call.user
-            )
+            demand = binding.demand(call, max(size, exchange.request_bytes))
+            await self._reserve(exchange, binding, demand, call.user)
+
+    async def limit_plain(self, index: Index, exchange: Exchange) -> None:
+        """Reserve for a request that no model answers. Raises LimitExceeded or LimitsUnavailable."""
+        assert exchange.key is not None  # noqa: S101  authorise sets it or raises
+        bound = index.limits.of_key(exchange.key)
+        if bound is not None:
+            await self._reserve(exchange, bound, PLAIN, "")
+
+    async def _reserve(self, exchange: Exchange, bound: Bound, demand: Demand, user: str) -> None:
+        limiter, within = self._limiter, exchange.within
+        exchange.reservation = limiter.try_reserve(bound, demand, user, within) or await limiter.reserve(
+            bound, demand, user, within
+        )
 
     async def _forward(
         self, index: Index, wait: Wait, codec: Codec, exchange: Exchange, call: Call, route: Route, send: Send
