@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-import msgspec
 import structlog
 
 from foundry.codecs import CODECS
@@ -19,6 +18,7 @@ from foundry.errors import SpoolFull
 from foundry.gateway.assembly import Plant, Traffic, Works
 from foundry.gateway.delivery import Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
+from foundry.gateway.health import Health
 from foundry.gateway.limits.wire import LedgerClient
 from foundry.gateway.snapshot import pull
 from foundry.settings import Settings
@@ -55,6 +55,7 @@ class Gateway:
         """Of `routing`, `holder.wake` may be set to start engines on demand."""
         self.surface = works.surface
         self._cache, self._lifecycle, self._desk = works.cache, works.lifecycle, works.desk
+        self._report = Health(plant.snapshots, plant.spool, plant.shipper, plant.delivery, works.cache)
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
@@ -142,21 +143,6 @@ class Gateway:
         await send({"type": "http.response.body", "body": error_body(error, new_id("req"))})
 
     async def _health(self, send: Send) -> None:
-        applied = self.snapshots.applied_at
-        body = msgspec.json.encode(
-            {
-                "status": "ok" if self.snapshots.version else "waiting for the first snapshot",
-                "snapshot_version": self.snapshots.version,
-                "snapshot_applied_at": applied.isoformat() if applied else None,
-                "spooled_bytes": self.spool.used_bytes,
-                "usage_lag_s": round(self.shipper.lag.oldest_age_s, 3),
-            }
-        )
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200 if self.snapshots.version else 503,
-                "headers": [_JSON],
-            }
-        )
+        status, body = self._report.report()
+        await send({"type": "http.response.start", "status": status, "headers": [_JSON]})
         await send({"type": "http.response.body", "body": body})

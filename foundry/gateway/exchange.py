@@ -41,8 +41,8 @@ class Attempt:
     """One try at one target, with its own counts and its own bill."""
 
     __slots__ = (
-        "answered", "cost_usd", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "upstream",
-        "usage_source",
+        "answered", "cost_usd", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "unpriced",
+        "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, route: str = "", *, hedged: bool = False) -> None:
@@ -61,6 +61,8 @@ class Attempt:
         self.usage_source: UsageSource = "none"
         self.cost_usd: Decimal | None = _ZERO
         """Known once the record is made."""
+        self.unpriced = ""
+        """Then: why its cost is not known."""
 
     def fail(self, error: FoundryError) -> None:
         """Remember why it failed."""
@@ -82,7 +84,8 @@ class Attempt:
             return _ZERO, "", "free"
         try:
             return cost_usd_of(price, self.counts), price.price_id if price else "", "priced"
-        except PriceUnknown:
+        except PriceUnknown as error:
+            self.unpriced = error.message
             return None, price.price_id if price else "", "unknown"
 
     def record(self) -> AttemptRecord:

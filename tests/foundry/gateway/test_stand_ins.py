@@ -19,7 +19,12 @@ ROUTES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("lone", {"lone"}), ("a", {"a", "b", "c", "lone"}), ("b", {"a", "b", "c", "lone"}), ("c", {"c", "lone"})],
+    [
+        ("lone", {"lone"}),
+        ("a", {"a", "b", "c", "lone"}),
+        ("b", {"a", "b", "c", "lone"}),
+        ("c", {"c", "lone"}),
+    ],
 )
 def test_everybody_who_may_answer_is_found_once(name: str, expected: set[str]) -> None:
     routes = {each: route(each, target("t"), routing=routing) for each, routing in ROUTES.items()}
