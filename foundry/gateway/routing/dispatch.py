@@ -161,6 +161,7 @@ class Dispatcher:
         overflow = index.routes.get(plan.routing.hold.overflow_route or "")
         if overflow is not None and overflow.entry.name not in ask.asked:
             ask.exchange.fallback = overflow.entry.name
+            self._holder.want(plan)
             return await self._on(ask, index, self._board.plan(index, overflow))
         started_ns = time.perf_counter_ns()
         try:
