@@ -1,0 +1,111 @@
+"""One cell played and held against what it must come to.
+
+What it does not know: how expectations are worked out, how requests are sent.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tests.gateway.conformance.cells import ASKED_IN_VAIN, Cell
+from tests.gateway.conformance.expect import Expected
+from tests.gateway.conformance.expect_media import expect
+from tests.gateway.conformance.money import COLUMNS
+from tests.gateway.conformance.rig import Record, Rig, target_id
+from tests.gateway.conformance.seen import Seen, Wired
+from tests.support.openai_script import TEXT
+from tests.support.vendor_script import WORDS
+
+_WORDED = frozenset({"chat", "completions", "responses", "messages", "transcription"})
+_PIECES = frozenset({"speech", "images"})
+_END_MARKERS = {
+    "chat": b"data: [DONE]\n\n",
+    "completions": b"data: [DONE]\n\n",
+    "messages": b"event: message_stop\n",
+    "responses": b"event: response.completed\n",
+    "transcription": b"transcript.text.done",
+    "images": b"image_generation.completed",
+}
+_TELLS_NO_USE = frozenset({"moderations", "speech"})
+
+
+async def check(rig: Rig, cell: Cell) -> Record:
+    """Play a cell; its record, when all is as expected."""
+    expected = expect(cell)
+    seen, wired = await rig.play(cell)
+    records = await rig.records(cell.id)
+    assert len(records) == 1, "exactly one usage record"
+    [record] = records
+    _check_record(cell, expected, wired, record)
+    _check_answer(cell, expected, seen, wired)
+    if wired.status == 200 and not cell.stream:
+        assert Decimal(wired.headers["x-foundry-cost-usd"]) == Decimal(record["cost_usd"])
+    return record
+
+
+def _check_record(cell: Cell, expected: Expected, wired: Wired, record: Record) -> None:
+    counts = expected.counts_of(wired.request_bytes)
+    assert wired.status == expected.status
+    status = expected.status if expected.recorded_status is None else expected.recorded_status
+    told = (record["status"], record["outcome"], record.get("error_code", ""), record.get("usage_source", "none"))
+    assert told == (status, expected.outcome, expected.error_code, expected.usage_source)
+    assert {name: record[name] for name in COLUMNS if record.get(name)} == {
+        name: value for name, value in counts.items() if value
+    }
+    assert Decimal(record["cost_usd"]) == expected.cost_usd(wired.request_bytes)
+    assert (record["route"], record["protocol"].startswith(cell.protocol[:5])) == (cell.model, True)
+    assert record.get("streamed", False) is cell.stream
+    asked = cell.served or (cell.protocol, cell.kind) in ASKED_IN_VAIN
+    assert record.get("target_id", "") == (target_id(cell.kind, cell.behaviour) if asked else "")
+    assert "attempts" not in record
+
+
+def _check_answer(cell: Cell, expected: Expected, seen: Seen, wired: Wired) -> None:
+    if expected.outcome == "aborted":
+        assert seen.left
+        assert not seen.error_message
+    elif expected.outcome == "completed":
+        assert not seen.error_message
+        _check_whole(cell, expected, seen, wired)
+    else:
+        _check_failure(cell, expected, seen, wired)
+    if not cell.stream or wired.status != 200:
+        return
+    if cell.protocol in _WORDED:
+        lost = cell.scenario == "last" and cell.wire == "gemini"  # its last chunk has the last word
+        assert seen.text == "".join(WORDS[: cell.words - lost])
+    if cell.protocol in _PIECES:
+        lost = cell.scenario == "last" and cell.protocol == "speech"
+        assert seen.text == f"{cell.words - lost} pieces"
+
+
+def _check_whole(cell: Cell, expected: Expected, seen: Seen, wired: Wired) -> None:
+    assert wired.ended
+    if cell.protocol in _WORDED and not cell.stream:
+        assert seen.text == TEXT
+    if cell.stream and cell.protocol in _END_MARKERS:
+        marker = _END_MARKERS[cell.protocol]
+        assert wired.body.count(marker) == 1
+        assert b"\n\n" not in wired.body.rpartition(marker)[2].strip(), "nothing comes behind the end marker"
+    if cell.protocol in _TELLS_NO_USE or expected.usage_source != "reported" or "images" in expected.counts:
+        return
+    assert seen.usage is not None, "the caller is told the use that is recorded"
+    assert seen.usage == {name: expected.counts.get(name, 0) for name in seen.usage}
+
+
+def _check_failure(cell: Cell, expected: Expected, seen: Seen, wired: Wired) -> None:
+    if cell.protocol == "speech" and wired.status == 200:
+        assert not wired.ended, "sound has no error event: the connection is broken off"
+        return
+    assert seen.error_message
+    assert not seen.usage or cell.protocol == "messages", "a stream that failed does not end as if it were whole"
+    if cell.stream and wired.status == 200:
+        assert _END_MARKERS[cell.protocol] not in wired.body
+    if cell.protocol == "messages":
+        return  # Anthropic's errors have types, no codes
+    if cell.protocol == "responses" and cell.stream and wired.status == 200 and cell.translated:
+        assert seen.error_code == "server_error", "the protocol's own word, in response.failed"
+        return
+    assert seen.error_code == expected.error_code
+    if not cell.served:
+        assert target_id(cell.kind, cell.behaviour) in seen.error_message, "the error names the target"
