@@ -223,7 +223,7 @@ class Azure(OpenAI):
             return 401, "Access denied due to invalid subscription key"
         if "/deployments/" in received.path and "api-version" not in received.query:
             return 404, "Resource not found"
-        return None
+        return (404, "Resource not found") if received.path.endswith(("/rerank", "/moderations")) else None
 
     def model(self, received: Received) -> str:
         parts = unquote(received.path).split("/")

@@ -220,7 +220,7 @@ class Cohere:
         if self._chats(received):
             asked = "stream_options" in received.body
             return (400, "invalid request: unknown field stream_options") if asked else None
-        if not received.path.endswith("/rerank"):
+        if received.path != "/v2/rerank":
             return 404, "page not found"
         unknown = set(received.body) - self._members
         return (400, f"invalid request: unknown field {unknown.pop()}") if unknown else None
@@ -255,7 +255,7 @@ class Cohere:
         return self._compatible.error_frames(received, message)
 
     def _chats(self, received: Received) -> bool:
-        return received.path.startswith("/compatibility/v1/")
+        return received.path in ("/compatibility/v1/chat/completions", "/compatibility/v1/embeddings")
 
 
 SCRIPTS: dict[str, Script] = {

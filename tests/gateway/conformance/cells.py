@@ -51,7 +51,7 @@ SERVED: dict[Protocol, tuple[Kind, ...]] = {
     "completions": _OPENAI_KINDS,
     "responses": _ALL_KINDS,
     "messages": _ALL_KINDS,
-    "embeddings": ("own", "openai", "azure", "gemini", "bedrock"),
+    "embeddings": ("own", "openai", "azure", "gemini", "bedrock", "cohere"),
     "rerank": ("own", "openai", "cohere"),
     "moderations": ("own", "openai"),
     "transcription": _OPENAI_KINDS,
@@ -113,7 +113,12 @@ class Cell:
     @property
     def model(self) -> str:
         """The public name of the model: the route."""
-        return f"{self.kind}.{TASKS[self.protocol].value}.{self.behaviour}"
+        return f"{self.kind}.{TASKS[self.protocol].value}.{self.target}"
+
+    @property
+    def target(self) -> str:
+        """Names the target. One that asks for a rest is nobody else's."""
+        return self.id if self.scenario == "refused" else self.behaviour
 
     @property
     def served(self) -> bool:

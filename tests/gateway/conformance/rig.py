@@ -39,22 +39,22 @@ _PATIENCE_S = 20.0
 Record = dict[str, Any]  # Any: columns of the usage table
 
 
-def target(kind: Kind, model: str, url: str) -> EngineTarget | ProviderTarget:
+def target(kind: Kind, name: str, model: str, url: str) -> EngineTarget | ProviderTarget:
     """A target of a kind at its double."""
     if kind == "own":
         return EngineTarget(
-            target_id=f"engine/{model}", deployment=model, model=model, base_url=url, price=PRICE,
+            target_id=target_id(kind, name), deployment=name, model=model, base_url=url, price=PRICE,
             phase=DeploymentPhase.READY,
         )  # fmt: skip
     row = "azure-deployments" if kind == "azure" else kind
     return ProviderTarget(
-        target_id=target_id(kind, model), provider=row, model=model, base_url=url, price=PRICE
+        target_id=target_id(kind, name), provider=row, model=model, base_url=url, price=PRICE
     )
 
 
-def target_id(kind: Kind, model: str) -> str:
+def target_id(kind: Kind, name: str) -> str:
     """As records, headers and errors name it."""
-    return f"{'engine' if kind == 'own' else kind}/{model}"
+    return f"{'engine' if kind == 'own' else kind}/{name}"
 
 
 def _routes(cells: Iterable[Cell], urls: Mapping[Kind, str]) -> list[RouteEntry]:
@@ -62,7 +62,7 @@ def _routes(cells: Iterable[Cell], urls: Mapping[Kind, str]) -> list[RouteEntry]
     for cell in cells:
         made[cell.model] = RouteEntry(
             name=cell.model, task=TASKS[cell.protocol], created_at=datetime.now(UTC), routing=ONCE,
-            targets=(target(cell.kind, cell.behaviour, urls[cell.kind]),),
+            targets=(target(cell.kind, cell.target, cell.behaviour, urls[cell.kind]),),
         )  # fmt: skip
     return list(made.values())
 
