@@ -304,7 +304,9 @@ async def _ending(ask: Ask, guard: Passage, live: Live, error: FoundryError, *, 
         exchange.outcome = "completed"
         return await guard.finish() + meter.tail()
     exchange.fail(error)
-    if isinstance(meter, TranslatedMeter) and exchange.guard is None:  # a guard may hold back what was said so far
+    if (
+        isinstance(meter, TranslatedMeter) and exchange.guard is None
+    ):  # a guard may hold back what was said so far
         return meter.failure(error, exchange.request_id)
     return ask.codec.error_event(error, exchange.request_id)
 

@@ -76,7 +76,12 @@ class Bedrock:
         thought = {"reasoningContent": {"reasoningText": {"text": THOUGHT, "signature": "c2ln"}}}
         message = {"role": "assistant", "content": [thought, {"text": "".join(WORDS)}]}
         usage = {"usage": self._usage(told)} if told else {}
-        return {"output": {"message": message}, "stopReason": "end_turn", **usage, "metrics": {"latencyMs": 1}}
+        return {
+            "output": {"message": message},
+            "stopReason": "end_turn",
+            **usage,
+            "metrics": {"latencyMs": 1},
+        }
 
     def frames(self, received: Received, told: Told | None, *, fat: bool) -> list[bytes]:
         thought = {"reasoningContent": {"text": THOUGHT}}

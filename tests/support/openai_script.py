@@ -67,7 +67,7 @@ class OpenAI:
         kind = self._kind(received)
         if kind == "responses":
             return 4
-        return (kind in ("chat", "completions")) + (self.thinks and kind == "chat")
+        return (kind in ("chat", "completions")) + self._thinks(received, kind)
 
     def whole(self, received: Received, told: Told | None) -> Json:
         kind = self._kind(received)
@@ -108,6 +108,9 @@ class OpenAI:
         if kind in ("transcription", "images"):
             return [sse({"type": "error", "error": {"message": message}})]
         return [sse({"error": {"message": message, "code": 500}}), _DONE]
+
+    def _thinks(self, received: Received, kind: str) -> bool:
+        return self.thinks and kind == "chat" and not self.model(received).endswith("-plain")
 
     def _kind(self, received: Received) -> str:
         last = received.path.rpartition("/")[2]
@@ -156,7 +159,7 @@ class OpenAI:
 
         begun = self._usage(kind, told, spoken=0) if running else None
         frames = [_chunk(kind, "", None, begun, member="role")]
-        if self.thinks and kind == "chat":
+        if self._thinks(received, kind):
             frames.append(_chunk(kind, THOUGHT, None, begun, member="reasoning"))
         for number, word in enumerate(words, 1):
             last = fat and number == len(words)
@@ -200,7 +203,10 @@ class OpenAI:
             {"type": "response.in_progress", "response": self._response("in_progress", [], None)},
             {"type": "response.output_item.added", "output_index": 0, "item": item},
             {"type": "response.content_part.added", **place, "part": part},
-            *({"type": "response.output_text.delta", **place, "delta": word, "logprobs": []} for word in WORDS),
+            *(
+                {"type": "response.output_text.delta", **place, "delta": word, "logprobs": []}
+                for word in WORDS
+            ),
             {"type": "response.output_text.done", **place, "text": TEXT, "logprobs": []},
             {"type": "response.content_part.done", **place, "part": part | {"text": TEXT}},
             {"type": "response.output_item.done", "output_index": 0, "item": done},
@@ -264,7 +270,8 @@ def _said_already(received: Received) -> int:
     turns: Sequence[Json] = received.body.get("messages") or []
     if turns and turns[-1].get("role") == "assistant":
         return len(turns[-1]["content"].split())
-    return 0
+    prompt = str(received.body.get("prompt", ""))
+    return next((n for n in (2, 1) if prompt.endswith("".join(WORDS[:n]).rstrip())), 0)
 
 
 def _head(kind: str) -> Json:

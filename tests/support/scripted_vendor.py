@@ -5,6 +5,7 @@
     no-usage      the same, without a word about usage
     fat-final     the last words of a stream carry the usage (wires of OpenAI's kind)
     hold-N        falls silent after N words of a stream; never answers otherwise
+    ...-plain     as ..., with one kind of tokens and no thoughts
     die-before    closes the connection without an answer
     die-mid       closes the connection in the middle of its answer (after two words of a stream)
     die-at-last   the same before the last event of a stream (the last byte of a whole answer)
@@ -98,13 +99,14 @@ class ScriptedVendor:
         if refusal is not None:
             return self._error(*refusal)
         model = self.script.model(received)
+        told, model = _told(model), model.removesuffix("-plain")
         if model == "die-before":
             return self._die(request)
         if model.startswith("status-"):
             return self._error(int(model.removeprefix("status-")), f"scripted {model}")
         if self.script.streams(received):
-            return await self._stream(request, received, model)
-        return await self._whole(request, received, model)
+            return await self._stream(request, received, model, told)
+        return await self._whole(request, received, model, told)
 
     async def _silence(self) -> None:
         """Until the other side closes."""
@@ -123,12 +125,14 @@ class ScriptedVendor:
         request.transport.abort()
         return web.Response()
 
-    async def _whole(self, request: web.Request, received: Received, model: str) -> web.StreamResponse:
+    async def _whole(
+        self, request: web.Request, received: Received, model: str, told: Told | None
+    ) -> web.StreamResponse:
         if model == "error-mid":
             return self._error(500, "scripted failure")
         if model.startswith("hold-"):
             await self._silence()
-        body = json.dumps(self.script.whole(received, _told(model))).encode()
+        body = json.dumps(self.script.whole(received, told)).encode()
         if model not in ("die-mid", "die-at-last"):
             return web.Response(body=body, content_type="application/json")
         response = web.StreamResponse(headers={"content-type": "application/json"})
@@ -139,8 +143,8 @@ class ScriptedVendor:
         request.transport.close()
         return response
 
-    def _frames(self, received: Received, model: str) -> list[bytes]:
-        frames = self.script.frames(received, _told(model), fat=model == "fat-final")
+    def _frames(self, received: Received, model: str, told: Told | None) -> list[bytes]:
+        frames = self.script.frames(received, told, fat=model == "fat-final")
         before = self.script.frames_before_words(received)
         if model == "die-mid":
             return frames[: before + _SECOND_WORD]
@@ -153,8 +157,10 @@ class ScriptedVendor:
             return frames[: before + int(model.removeprefix("hold-"))]
         return frames
 
-    async def _stream(self, request: web.Request, received: Received, model: str) -> web.StreamResponse:
-        frames = self._frames(received, model)
+    async def _stream(
+        self, request: web.Request, received: Received, model: str, told: Told | None
+    ) -> web.StreamResponse:
+        frames = self._frames(received, model, told)
         response = web.StreamResponse(headers={"content-type": self.script.stream_type(received)})
         await response.prepare(request)
         try:
@@ -175,7 +181,7 @@ class ScriptedVendor:
 def _told(model: str) -> Told | None:
     if model == "no-usage":
         return None
-    return ONE_KIND if model == "plain" else ALL_KINDS
+    return ONE_KIND if model.endswith("plain") else ALL_KINDS
 
 
 def _body(content_type: str, raw: bytes) -> dict[str, Any]:

@@ -138,7 +138,9 @@ class Cell:
     def translated(self) -> bool:
         """Whether caller and upstream speak different protocols of conversation."""
         through = {("chat", "openai"), ("completions", "openai"), ("responses", "openai-responses")}
-        return self.protocol in _CHATS and (self.protocol, self.wire) not in through | {("messages", "anthropic")}
+        return self.protocol in _CHATS and (self.protocol, self.wire) not in through | {
+            ("messages", "anthropic")
+        }
 
 
 def _applies(cell: Cell) -> bool:

@@ -27,7 +27,9 @@ def extra(cell: Cell) -> dict[str, str]:
 async def chat(client: openai.AsyncOpenAI, cell: Cell, seen: Seen) -> None:
     turns: Any = [{"role": "user", "content": _PROMPT}]
     if not cell.stream:
-        whole = await client.chat.completions.create(model=cell.model, messages=turns, extra_headers=extra(cell))
+        whole = await client.chat.completions.create(
+            model=cell.model, messages=turns, extra_headers=extra(cell)
+        )
         assert (whole.object, whole.choices[0].finish_reason) == ("chat.completion", "stop")
         seen.text, seen.usage = whole.choices[0].message.content or "", _usage(whole.usage)
         return
@@ -142,8 +144,10 @@ def _response_usage(response: Response) -> dict[str, int] | None:
     }
 
 
-def _message_usage(usage: Any, begun: Any = None) -> dict[str, int]:
+def _message_usage(usage: Any, begun: Any = None) -> dict[str, int] | None:
     """Anthropic's input leaves out what a cache gave or took; a stream's end may leave out what its start has told."""
+    if usage is None:
+        return None
 
     def told(name: str) -> int:
         value = getattr(usage, name)

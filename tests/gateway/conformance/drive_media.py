@@ -51,7 +51,9 @@ async def moderations(client: openai.AsyncOpenAI, cell: Cell, seen: Seen) -> Non
 
 async def transcription(client: openai.AsyncOpenAI, cell: Cell, seen: Seen) -> None:
     if not cell.stream:
-        whole = await client.audio.transcriptions.create(model=cell.model, file=_SOUND, extra_headers=extra(cell))
+        whole = await client.audio.transcriptions.create(
+            model=cell.model, file=_SOUND, extra_headers=extra(cell)
+        )
         seen.text, seen.usage = whole.text, _sound_usage(whole.usage)
         return
     stream = await client.audio.transcriptions.create(
@@ -77,9 +79,9 @@ async def speech(client: openai.AsyncOpenAI, cell: Cell, seen: Seen) -> None:
         got = b""
         async for piece in answer.iter_bytes():
             got += piece
+            seen.text = f"{_pieces(got)} pieces"
             if seen.stops(cell, _pieces(got)):
                 break
-        seen.text = f"{_pieces(got)} pieces"
 
 
 def _pieces(got: bytes) -> int:
@@ -100,12 +102,12 @@ async def images(client: openai.AsyncOpenAI, cell: Cell, seen: Seen) -> None:
     async for event in stream:
         if event.type == "image_generation.partial_image":
             partial += 1
+            seen.text = f"{partial} pieces"
         else:
             seen.usage = _image_usage(event.usage)
         if seen.stops(cell, partial):
             break
     await stream.close()
-    seen.text = f"{partial} pieces"
 
 
 def _sound_usage(usage: Any) -> dict[str, int] | None:

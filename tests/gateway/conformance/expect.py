@@ -115,7 +115,9 @@ def _told(cell: Cell, told: Told, output: int, *, reasoning: int) -> Counts:
 def _counted(cell: Cell) -> int:
     """Output tokens as we count them: by events where bytes pass through OpenAI's stream, by bytes where they pass through
     another, by the larger of both where they are translated; whole answers by bytes."""
-    thinks = cell.wire in ("anthropic", "gemini", "bedrock") or (cell.kind == "own" and cell.stream and cell.protocol != "completions")
+    thinks = cell.wire in ("anthropic", "gemini", "bedrock") or (
+        cell.kind == "own" and cell.stream and cell.protocol != "completions"
+    )
     said = ((THOUGHT,) if thinks else ()) + WORDS[: cell.words]
     by_bytes = -(-sum(len(piece) for piece in said) // _BYTES_PER_TOKEN)
     if not cell.stream:

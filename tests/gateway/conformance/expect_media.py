@@ -42,7 +42,7 @@ def _pooling(cell: Cell) -> Expected:
     untold = cell.scenario == "no-usage" or (cell.protocol, cell.kind) == ("embeddings", "gemini")
     if untold:
         return ended(cell, "estimated", {}, input_by_bytes=True)
-    if cell.kind == "cohere":
+    if cell.wire == "cohere":
         return ended(cell, "reported", {"searches": 1})
     return ended(cell, "reported", {"input_tokens": ALL_KINDS.input})
 

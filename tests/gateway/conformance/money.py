@@ -43,4 +43,9 @@ def cost_usd(counts: Counts) -> Decimal:
         + counts.get("characters", 0) * MCHAR
     )
     seconds = Decimal(counts.get("audio_ms", 0)) / 1000
-    return micro / 1_000_000 + seconds * SECOND + counts.get("images", 0) * IMAGE + counts.get("searches", 0) * SEARCH
+    return (
+        micro / 1_000_000
+        + seconds * SECOND
+        + counts.get("images", 0) * IMAGE
+        + counts.get("searches", 0) * SEARCH
+    )

@@ -27,6 +27,7 @@ from foundry.types.routing import Health, Retries, Routing
 from foundry.types.snapshot import EngineTarget, ProviderTarget, RouteEntry
 from tests.gateway.conformance import drive, drive_media
 from tests.gateway.conformance.cells import KINDS, TASKS, Cell, Kind, all_cells
+from tests.gateway.conformance.fallbacks import all_fallbacks
 from tests.gateway.conformance.money import PRICE
 from tests.gateway.conformance.seen import Seen, Tee, Wired
 from tests.support.asgi import serve_asgi
@@ -65,6 +66,21 @@ def _routes(cells: Iterable[Cell], urls: Mapping[Kind, str]) -> list[RouteEntry]
             targets=(target(cell.kind, cell.target, cell.behaviour, urls[cell.kind]),),
         )  # fmt: skip
     return list(made.values())
+
+
+def _chains(urls: Mapping[Kind, str]) -> list[RouteEntry]:
+    """Routes with a second target."""
+    return [
+        RouteEntry(
+            name=cell.model, task=TASKS[cell.protocol], created_at=datetime.now(UTC),
+            routing=Routing(midstream=cell.midstream, retries=Retries(attempts=1), health=ONCE.health),
+            targets=(
+                target(cell.first, cell.first_target, cell.first_behaviour, urls[cell.first]),
+                target(cell.kind, cell.target, cell.behaviour, urls[cell.kind]),
+            ),
+        )
+        for cell in all_fallbacks()
+    ]  # fmt: skip
 
 
 @dataclass
@@ -143,7 +159,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(folder: Path, extra_routes: Any = None) -> AsyncGenerator[Rig]:
+async def rig(folder: Path) -> AsyncGenerator[Rig]:
     """Doubles, gateway and clients; the vendors' secrets are in the environment meanwhile."""
     async with AsyncExitStack() as stack:
         doubles: dict[Kind, ScriptedVendor] = {}
@@ -151,11 +167,11 @@ async def rig(folder: Path, extra_routes: Any = None) -> AsyncGenerator[Rig]:
             doubles[kind] = await ScriptedVendor("engine" if kind == "own" else kind).start()
             stack.push_async_callback(doubles[kind].stop)
         secrets = {name: value for one in doubles.values() for name, value in one.environment.items()}
-        stack.enter_context(_environment(secrets))
+        stack.enter_context(_Environment(secrets))
         home = Home.make(folder / "home")
         key, entry = home.key()
         urls = {kind: double.url for kind, double in doubles.items()}
-        home.write_snapshot([entry], [*_routes(all_cells(), urls), *(extra_routes(urls) if extra_routes else ())])
+        home.write_snapshot([entry], [*_routes(all_cells(), urls), *_chains(urls)])
         gateway = Gateway(home.settings(ship_interval_s=3600), gateway_id="gw-1")
         await gateway.start()
         stack.push_async_callback(gateway.stop)
@@ -176,7 +192,7 @@ async def rig(folder: Path, extra_routes: Any = None) -> AsyncGenerator[Rig]:
         )
 
 
-class _environment:
+class _Environment:
     """Variables that are set in between, and one that is not."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
