@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, get_args
 
 from foundry.codecs.base import JSON, SSE, Answer, Codec
+from foundry.codecs.translate import TranslatedMeter
 from foundry.errors import (
     FoundryError,
     GuardrailBlocked,
@@ -313,6 +314,10 @@ async def _ending(ask: Ask, guard: Passage, live: Live, error: FoundryError, *, 
         exchange.outcome = "completed"
         return await guard.finish() + meter.tail()
     exchange.fail(error)
+    if (
+        isinstance(meter, TranslatedMeter) and exchange.guard is None
+    ):  # a guard may hold back what was said so far
+        return meter.failure(error, exchange.request_id)
     return ask.codec.error_event(error, exchange.request_id)
 
 
