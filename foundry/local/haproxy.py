@@ -3,7 +3,8 @@
 Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
 binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`; `option splice-...` goes) and
 becomes HAProxy, with the same process id, so Ray's reloads and signals work unchanged. Spliced, HAProxy 2.8.25 does not always see
-that a caller has left before its answer began: the session stays, spins on a core, and the engine generates for nobody. What it does not know: what HAProxy routes.
+that a caller has left before its answer began: the session stays, spins on a core, and the engine generates for nobody.
+What it does not know: what HAProxy routes.
 """
 
 from __future__ import annotations
