@@ -26,6 +26,7 @@ from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
 from foundry.gateway.limits.wire import LedgerClient
 from foundry.gateway.limits.wiring import Limits
+from foundry.gateway.progress import Progress
 from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore, pull
@@ -33,6 +34,7 @@ from foundry.gateway.stateful.desk import Desk
 from foundry.gateway.stateful.state import State
 from foundry.gateway.surface import Surface, endpoints
 from foundry.gateway.transport import Transport
+from foundry.metrics.open_streams import OpenStreams
 from foundry.metrics.spool import Spool
 from foundry.metrics.writer import Shipper
 from foundry.settings import Settings
@@ -77,12 +79,14 @@ class Gateway:
         self.spool = Spool(
             spool_dir, segment_bytes=gateway.spool_segment_bytes, max_bytes=gateway.spool_max_bytes
         )
+        self.progress = Progress(OpenStreams(spool_dir), cluster=gateway.cluster, gateway=gateway_id)
         self.shipper = Shipper(
             spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
         )
         self._delivery = Delivery(
             transport=self._transport,
             sink=self.spool,
+            progress=self.progress,
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
@@ -134,6 +138,7 @@ class Gateway:
         self.limits.start(talk=bool(self.snapshots.version and self.snapshots.current().limits.rules))
         self._running.push_async_callback(self.limits.stop)
         self.shipper.start()
+        self._hold(asyncio.create_task(self.progress.run(), name="open-streams"))
         self._running.push_async_callback(self.shipper.stop)
         self._running.push_async_callback(self.state.objects.aclose)
         self._hold(asyncio.create_task(self.state.runner.run(), name="batch-runner"))
@@ -145,6 +150,7 @@ class Gateway:
         next replica."""
         await self._running.aclose()
         await asyncio.to_thread(self._workers.close)
+        self.progress.close()
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:
