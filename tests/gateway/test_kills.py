@@ -32,7 +32,7 @@ from tests.support.scripted_upstream import PACED_TOKENS, PROMPT_TOKENS, Scripte
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 2
-WORKERS = 6
+WORKERS = 10
 SLACK_S = 0.5
 """How late a tick may come on a machine with two busy cores."""
 MESSAGES: list[Any] = [{"role": "user", "content": "on and on"}]  # Any: a TypedDict of the client's
