@@ -283,7 +283,7 @@ async def _pass_all(exchange: Exchange, guard: Passage, live: Live, start: Messa
             if meter.error is not None:
                 break
         else:
-            out = await guard.feed(meter.close())
+            out = await guard.feed(live.rest())
     require_whole(meter)
     return out + await guard.finish() + meter.tail()
 

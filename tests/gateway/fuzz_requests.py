@@ -76,6 +76,7 @@ FORMS: dict[str, tuple[tuple[str, Any], ...]] = {
     "image_variation": (("image", ("a.png", b"\x89PNG")), ("n", "2")),
     "files": (("purpose", "batch"), ("file", ("b.jsonl", b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{}}\n'))),
 }  # fmt: skip
+_NEEDED = ("max_tokens", "messages", "input", "prompt", "query", "documents", "text_1", "text_2", "voice")
 JSON_TYPE = (b"content-type", b"application/json")
 FORM_TYPE = (b"content-type", CONTENT_TYPE.encode())
 
@@ -139,3 +140,15 @@ def _form(random: Random, protocol: str, model: str, *, wrong: bool) -> bytes:
         return form(*fields, closed=random.random() < 0.9)
     body = form(*fields)
     return mutations.bytes_of(random, body) if wrong else body
+
+
+def right(random: Random, rig: Rig, protocol: str, path: str, model: str) -> Case:
+    """A valid request, streamed or not."""
+    if protocol in FORMS:
+        return Case("POST", path, rig.headers(FORM_TYPE), (form(*FORMS[protocol], ("model", model)),))
+    value = {"model": model} | {key: BODIES[protocol][key] for key in _NEEDED if key in BODIES[protocol]}
+    if protocol == "chat":
+        value["messages"] = [{"role": "user", "content": "hi"}]
+    if "stream" in BODIES[protocol]:
+        value["stream"] = random.random() < 0.6
+    return Case("POST", path, rig.headers(JSON_TYPE), (json.dumps(value).encode(),))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from foundry.gateway.app import Gateway
+from foundry.gateway.delivery import BrokenOff
 from foundry.types.deployment import DeploymentPhase, Task
 from foundry.types.money import Price
 from foundry.types.routing import Health, Retries, Routing
@@ -34,6 +35,8 @@ PRICE = Price(
 )  # fmt: skip
 WIRES = {"openai": "openai", "anthropic": "anthropic", "gemini": "gemini", "bedrock": "bedrock", "responses": "openai"}
 """Route prefix to provider; `own` is an engine."""
+BROKEN = -1
+"""In the place of a status: the answer had begun, and the connection was cut."""
 LONGEST_S = 15.0
 """A request that takes longer hangs."""
 _ONCE = Routing(retries=Retries(attempts=0), health=Health(min_requests=1_000_000))
@@ -142,6 +145,8 @@ class Rig:
     sink: Counting
     key: str
     sent: int = 0
+    last: UsageRecord | None = None
+    """Of the last request."""
 
     def headers(self, *more: tuple[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """A valid caller's."""
@@ -154,16 +159,20 @@ class Rig:
         own_id = f"fuzz-{self.sent}"
         headers = ((b"x-request-id", own_id.encode()), *case.headers)
         async with asyncio.timeout(LONGEST_S):
-            reply = await call(
-                self.gateway, case.method, case.path,
-                headers=headers, body=case.body, query=case.query, leaves=case.leaves,
-            )  # fmt: skip
+            try:
+                reply = await call(
+                    self.gateway, case.method, case.path,
+                    headers=headers, body=case.body, query=case.query, leaves=case.leaves,
+                )  # fmt: skip
+            except BrokenOff:  # told by the connection alone: sound, for one, has no error events
+                reply = Reply(BROKEN, {}, b"")
         told = reply.headers.get(b"x-request-id", b"").decode() or own_id
         kept = self.sink.records.pop(told, [])
         if reply.status == 0 and not kept and self.sink.total > before:
             kept = next(iter(self.sink.records.values()))  # it had left, and its own id was of no use
-        _check(case, reply, kept)
         self.sink.records.clear()
+        _check(case, reply, kept)
+        self.last = kept[0] if kept else None
         return reply
 
     def tasks(self) -> Counter[str]:
@@ -178,7 +187,7 @@ def _check(case: Case, reply: Reply, kept: Sequence[UsageRecord]) -> None:
     assert b"internal error" not in reply.body, (case, reply)
     assert reply.status or case.leaves, (case, reply)
     assert len(kept) == 1, (len(kept), case, reply)
-    assert kept[0].status == (reply.status or 499), (case, reply, kept)
+    assert kept[0].status == (200 if reply.status == BROKEN else reply.status or 499), (case, reply, kept)
     assert kept[0].e2e_ms < LONGEST_S * 1000, case
 
 
