@@ -22,6 +22,7 @@ from foundry.errors import (
 )
 from foundry.gateway.exchange import Exchange
 from foundry.gateway.guardrails.streams import UNGUARDED, Passage
+from foundry.gateway.progress import Progress
 from foundry.gateway.routing.asking import Ask, Live, require_whole
 from foundry.gateway.transport import Transport
 from foundry.pricing.unknown import UnknownPrices
@@ -64,12 +65,14 @@ class Delivery:
         *,
         transport: Transport,
         sink: UsageSink,
+        progress: Progress,
         cluster: str,
         gateway: str,
         sends_request_id: bool,
     ) -> None:
         self._transport = transport
         self._sink = sink
+        self._progress = progress
         self._cluster = cluster
         self._gateway = gateway
         self._sends_request_id = sends_request_id
@@ -86,7 +89,10 @@ class Delivery:
                 exchange.settle_limits()
             if record.price_status == "unknown":
                 self._note_unknown(exchange)
-            self._sink.append(record)
+            try:
+                self._sink.append(record)
+            finally:
+                self._progress.end(exchange)
 
     def _note_unknown(self, exchange: Exchange) -> None:
         for attempt in exchange.attempts:
@@ -141,6 +147,7 @@ class Delivery:
         """Send a body that comes in pieces from our own store. One piece is always held back, so that the record is written
         before the last byte goes out. Raises BrokenOff when the pieces end in an error."""
         held = await anext(pieces, b"")
+        self._progress.begin(exchange, None)
         exchange.status = OK
         headers = self._headers(exchange, [(b"content-type", content_type.encode())])
         if length is not None:
@@ -167,6 +174,7 @@ class Delivery:
         start = self._stream_start(codec, exchange, live.response.content_type if live.response else SSE)
         guard = exchange.guard.stream() if exchange.guard is not None else UNGUARDED
         try:
+            self._progress.begin(exchange, live)
             while True:
                 try:
                     last = await _pass_on(ask, guard, live, start, send)
@@ -184,6 +192,7 @@ class Delivery:
                         last = await _ending(ask, guard, live, error, whole=following is live)
                         break
                     live = following
+                    self._progress.begin(exchange, live)
             live.count(exchange)
             await self._end(ask, live, last, start, send)
         finally:
@@ -210,6 +219,7 @@ class Delivery:
     async def comment(self, codec: Codec, exchange: Exchange, send: Send, words: str) -> None:
         """Tell a caller who waits for a stream something that is not part of it."""
         if not exchange.head_sent:
+            self._progress.begin(exchange, None)
             exchange.head_sent, exchange.status = True, OK
             await send(self._stream_start(codec, exchange, SSE))
         await send({"type": "http.response.body", "body": f": {words}\n\n".encode(), "more_body": True})
@@ -284,7 +294,7 @@ async def _pass_all(exchange: Exchange, guard: Passage, live: Live, start: Messa
             if meter.error is not None:
                 break
         else:
-            out = await guard.feed(meter.close())
+            out = await guard.feed(live.rest())
     require_whole(meter)
     return out + await guard.finish() + meter.tail()
 

@@ -23,6 +23,7 @@ from foundry.types.usage import AttemptRecord, Outcome, PriceStatus, UsageCounts
 
 if TYPE_CHECKING:
     from foundry.gateway.guardrails.compiled import Guarding
+    from foundry.gateway.progress import OpenStream
 
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
@@ -112,9 +113,9 @@ class Exchange:
 
     __slots__ = (
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
-        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "outcome", "policy",
-        "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
-        "status", "streamed", "user", "within",
+        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "opened", "outcome",
+        "policy", "protocol", "queue_ms", "received_at", "record_id", "request_bytes", "request_id", "reservation",
+        "response_bytes", "route", "settled", "shadow", "status", "streamed", "user", "within",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -137,6 +138,9 @@ class Exchange:
         self.reservation: Reservation | None = None
         self.within: Reservation | None = None
         """What the request that this one is a part of holds already (a guard's question, an embedding for the cache)."""
+        self.opened: OpenStream | None = None  # a stream that has begun
+        self.record_id = ""
+        """Of its usage record; given when the record is made, or first drafted."""
         self.streamed = self.settled = self.shadow = False
         self.head_sent = False
         """The head of a stream has gone out: what follows, errors too, are events."""
@@ -201,7 +205,7 @@ class Exchange:
         key, attempt, counts = self.key, self.attempt, self.counts()
         upstream = attempt.upstream if attempt else None
         return UsageRecord(
-            id=new_id("use"),
+            id=self.record_id or new_id("use"),
             received_at=self.received_at,
             request_id=self.request_id,
             cluster=cluster,
