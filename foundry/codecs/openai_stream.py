@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from foundry.errors import FoundryError
 from foundry.types.usage import UsageCounts
 
 _NULL, _EMPTY_LIST = msgspec.Raw(b"null"), msgspec.Raw(b"[]")
@@ -112,6 +113,16 @@ class SseMeter:
     def tail(self) -> bytes:
         """The end marker, kept back until the usage record is written."""
         return b"data: [DONE]\n\n"
+
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """None: the protocol's error event needs nothing of what has passed."""
+        del error, request_id
+        return None
+
+    @property
+    def estimates(self) -> bool:
+        """Never: what is told is told whole."""
+        return False
 
     def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told."""
