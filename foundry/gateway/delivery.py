@@ -11,16 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, get_args
 
 from foundry.codecs.base import JSON, SSE, Answer, Codec
-from foundry.codecs.translate import TranslatedMeter
 from foundry.errors import (
     FoundryError,
-    GuardrailBlocked,
-    GuardrailUnavailable,
     LimitExceeded,
     SpoolFull,
     UpstreamTimeout,
 )
-from foundry.gateway.exchange import Exchange
+from foundry.gateway.exchange import GUARDS_ERRORS, Exchange
 from foundry.gateway.guardrails.streams import UNGUARDED, Passage
 from foundry.gateway.progress import Progress
 from foundry.gateway.routing.asking import Ask, Live, require_whole
@@ -180,10 +177,7 @@ class Delivery:
                     last = await _pass_on(ask, guard, live, start, send)
                     live.attempt.outcome = exchange.outcome = "completed"
                     break
-                except (
-                    GuardrailBlocked,
-                    GuardrailUnavailable,
-                ) as error:  # not the target's fault: no other is asked
+                except GUARDS_ERRORS as error:  # not the target's fault: no other is asked
                     last = _refused(ask, live, error)
                     break
                 except FoundryError as error:
@@ -206,7 +200,7 @@ class Delivery:
         try:
             self.settle(exchange)
         except SpoolFull as error:
-            last = ask.codec.error_event(error, exchange.request_id)
+            last = _error_event(ask, live, error)
         if last is None:
             raise BrokenOff
         if not exchange.head_sent:
@@ -296,7 +290,7 @@ async def _pass_all(exchange: Exchange, guard: Passage, live: Live, start: Messa
         else:
             out = await guard.feed(live.rest())
     require_whole(meter)
-    return out + await guard.finish() + meter.tail()
+    return out + await guard.feed(meter.tail()) + await guard.finish()
 
 
 async def _send_on(exchange: Exchange, out: bytes, start: Message, send: Send) -> None:
@@ -314,21 +308,31 @@ def _refused(ask: Ask, live: Live, error: FoundryError) -> bytes | None:
     if not ask.exchange.head_sent:
         raise error
     ask.exchange.fail(error)
-    return ask.codec.error_event(error, ask.exchange.request_id)
+    return _error_event(ask, live, error)
+
+
+def _error_event(ask: Ask, live: Live, error: FoundryError) -> bytes | None:
+    """The end of a stream that broke off, numbered on from what has passed where the protocol numbers its events."""
+    told = live.meter.failure(error, ask.exchange.request_id) if live.meter is not None else None
+    return ask.codec.error_event(error, ask.exchange.request_id) if told is None else told
 
 
 async def _ending(ask: Ask, guard: Passage, live: Live, error: FoundryError, *, whole: bool) -> bytes | None:
-    """Of a stream that broke off: its end, if nothing else was missing, or the error."""
+    """Of a stream that broke off: its end, if nothing else was missing, or the error. Before it goes what a guard had held back,
+    after a last look at it. Raises a guard's error where nothing has gone out yet."""
     exchange, meter = ask.exchange, live.meter
-    if whole and meter is not None:
-        exchange.outcome = "completed"
-        return await guard.finish() + meter.tail()
+    try:
+        if whole and meter is not None:
+            rest = await guard.feed(meter.tail()) + await guard.finish()
+            exchange.outcome = "completed"
+            return rest
+        told = meter.failure(error, exchange.request_id) if meter is not None else None
+        held = await guard.feed(told or b"") + await guard.finish()
+    except GUARDS_ERRORS as refused:
+        return _refused(ask, live, refused)
     exchange.fail(error)
-    if (
-        isinstance(meter, TranslatedMeter) and exchange.guard is None
-    ):  # a guard may hold back what was said so far
-        return meter.failure(error, exchange.request_id)
-    return ask.codec.error_event(error, exchange.request_id)
+    last = b"" if told is not None else ask.codec.error_event(error, exchange.request_id)
+    return None if last is None else held + last
 
 
 def _whole_headers(content_type: str, body: bytes) -> Headers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from foundry.errors import FoundryError, PriceUnknown
+from foundry.errors import FoundryError, GuardrailBlocked, GuardrailUnavailable, PriceUnknown
 from foundry.gateway.guardrails.decisions import Decisions
 from foundry.gateway.limits.limiter import Reservation, Use
 from foundry.gateway.upstream import Upstream
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from foundry.gateway.guardrails.compiled import Guarding
     from foundry.gateway.progress import OpenStream
 
+GUARDS_ERRORS = (GuardrailBlocked, GuardrailUnavailable)
+"""Of what they end, the target is not to blame."""
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
 _NONE: frozenset[str] = frozenset()
@@ -66,8 +68,9 @@ class Attempt:
         """Then: why its cost is not known."""
 
     def fail(self, error: FoundryError) -> None:
-        """Remember why it failed."""
-        self.outcome, self.error_code = "failed", error.code
+        """Remember why it failed; or that it did not, and a guard cut it off."""
+        self.outcome = "blocked" if isinstance(error, GUARDS_ERRORS) else "failed"
+        self.error_code = error.code
 
     def count(self, counts: UsageCounts, source: UsageSource) -> None:
         """Remember what was used and how we know."""
@@ -176,9 +179,12 @@ class Exchange:
             self.attempts.append(attempt)
 
     def fail(self, error: FoundryError) -> None:
-        """Remember why: `rejected` if no upstream was asked, else `failed`."""
+        """Remember why: `rejected` if no upstream was asked, else `blocked` by a guard or `failed`."""
         self.error_code = error.code
-        self.outcome = "failed" if self.attempts else "rejected"
+        if not self.attempts:
+            self.outcome = "rejected"
+        else:
+            self.outcome = "blocked" if isinstance(error, GUARDS_ERRORS) else "failed"
 
     def counts(self) -> UsageCounts:
         """What was used in all attempts together."""

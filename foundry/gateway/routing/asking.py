@@ -140,7 +140,8 @@ class Live:
         except _UNREADABLE:  # it told something, but no counts
             counts = None
         if counts is not None:
-            self.attempt.count(counts, "reported" if meter.ended and meter.error is None else "partial")
+            whole = meter.ended and meter.error is None
+            self.attempt.count(counts, "estimated" if meter.estimates else "reported" if whole else "partial")
         elif meter.started:
             self.attempt.count(estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
