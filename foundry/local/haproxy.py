@@ -1,8 +1,9 @@
-"""Keep HAProxy on loopback: a wrapper around the bundled binary that narrows the addresses Ray's template leaves open.
+"""HAProxy as we want it: a wrapper around the bundled binary that edits the configuration which Ray generates.
 
 Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
-binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`) and becomes HAProxy, with the
-same process id, so Ray's reloads and signals work unchanged. What it does not know: what HAProxy routes.
+binary. Ours narrows them (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`), has HAProxy tell its servers who called
+(`option forwardfor`: without it every caller of the gateway looks like HAProxy) and becomes HAProxy, with the same process id, so
+Ray's reloads and signals work unchanged. What it does not know: what HAProxy routes, who believes `x-forwarded-for`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from foundry.local.files import write_atomically
 from foundry.local.instance import LOOPBACK
 
 _SCRIPT: Final = r"""#!/bin/sh
-# Written by foundry.local.haproxy: narrows HAProxy's listeners to loopback, then becomes HAProxy.
+# Written by foundry.local.haproxy: listeners to loopback, callers' addresses to servers, then it becomes HAProxy.
 previous=""
 for argument in "$@"; do
     if [ "$previous" = "-f" ]; then
         sed -i 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' "$argument" || exit 1
+        grep -q 'option forwardfor' "$argument" ||
+            sed -i '/^defaults/,/^frontend/ s/^\([[:space:]]*\)mode http$/&\n\1option forwardfor/' "$argument" || exit 1
     fi
     previous="$argument"
 done
