@@ -132,7 +132,9 @@ class OpenAILeg:
         fields = call.fields
         if target.model != call.model:
             fields = {**fields, "model": msgspec.Raw(_encoder.encode(target.model))}
-        if call.stream:
+        if call.stream and target.options.get("stream_usage") == "no":
+            fields = {name: value for name, value in fields.items() if name != "stream_options"}
+        elif call.stream:
             sent = fields.get("stream_options", _RAW_NULL)
             options = {} if sent == _RAW_NULL else _members.decode(sent)
             options["include_usage"] = _RAW_TRUE

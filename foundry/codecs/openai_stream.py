@@ -13,6 +13,7 @@ import msgspec
 from foundry.types.usage import UsageCounts
 
 _NULL, _EMPTY_LIST = msgspec.Raw(b"null"), msgspec.Raw(b"[]")
+_DONE = b"data: [DONE]\n\n"
 
 
 class _Details(msgspec.Struct):
@@ -75,6 +76,8 @@ class SseMeter:
 
     __slots__ = (
         "_content_events",
+        "_head",
+        "_last",
         "_last_usage",
         "_pending",
         "_running_only",
@@ -93,6 +96,10 @@ class SseMeter:
         self._pending = b""
         self._last_usage: msgspec.Raw | None = None
         self._content_events = 0
+        self._last = b""
+        """The last content event: whether it says anything only matters where nobody tells usage."""
+        self._head: dict[str, msgspec.Raw] | None = None
+        """Of the chunk that told usage beside choices, which the caller still has to be told."""
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the upstream to bytes for the caller."""
@@ -110,8 +117,11 @@ class SseMeter:
         return b""
 
     def tail(self) -> bytes:
-        """The end marker, kept back until the usage record is written."""
-        return b"data: [DONE]\n\n"
+        """The end marker, kept back until the usage record is written; before it the usage, where the caller asked for it and
+        it came beside choices."""
+        if self._head is None or not self._wants_usage or self._running_only:
+            return _DONE
+        return b"data: " + _encoder.encode(self._head) + b"\n\n" + _DONE
 
     def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told."""
@@ -121,8 +131,8 @@ class SseMeter:
         return usage.counts() if usage else None
 
     def estimated_output_tokens(self) -> int:
-        """One token per content event: what OpenAI-compatible servers send at their finest."""
-        return self._content_events
+        """One token per content event: what OpenAI-compatible servers send at their finest. A finish reason alone is none."""
+        return self._content_events - (self._content_events > 1 and not _says(self._last))
 
     def _event(self, event: bytes) -> bytes:
         if not event.startswith(b"data:"):
@@ -133,14 +143,15 @@ class SseMeter:
             return b""
         if self.started and b'"usage":' not in payload and not payload.startswith(b'{"error"'):
             self._content_events += 1
+            self._last = payload
             return event + b"\n\n"
         try:
             fields = _members.decode(payload)
         except msgspec.DecodeError:
             return event + b"\n\n"  # not ours to judge: the caller asked the upstream, and gets its words
-        return self._inspect(event, fields)
+        return self._inspect(event, payload, fields)
 
-    def _inspect(self, event: bytes, fields: dict[str, msgspec.Raw]) -> bytes:
+    def _inspect(self, event: bytes, payload: bytes, fields: dict[str, msgspec.Raw]) -> bytes:
         if "error" in fields:
             self.error = _words(fields["error"])
             return b""  # the lifecycle ends the stream with this error in the gateway's own shape
@@ -148,6 +159,7 @@ class SseMeter:
         empty = choices is None or choices == _EMPTY_LIST
         if not empty:
             self._content_events += self.started
+            self._last = payload
             if not self.started and _has_content(choices):
                 self.started = True
                 self._content_events = 1
@@ -157,11 +169,21 @@ class SseMeter:
         if usage != _NULL:
             self._last_usage = usage
         if self._wants_usage and (empty or self._running_only):
+            self._head = None
             return event + b"\n\n"
         if empty:
             return b""
+        if usage != _NULL:
+            self._head = {**fields, "choices": _EMPTY_LIST}
         del fields["usage"]
         return b"data: " + _encoder.encode(fields) + b"\n\n"
+
+
+def _says(payload: bytes) -> bool:
+    try:
+        return _has_content(_members.decode(payload).get("choices"))
+    except msgspec.DecodeError:
+        return True
 
 
 def _has_content(choices: msgspec.Raw | None) -> bool:

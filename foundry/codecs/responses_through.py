@@ -55,6 +55,27 @@ class _Words(msgspec.Struct):
     message: str = "an error without a message"
 
 
+class _Piece(msgspec.Struct):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Item(msgspec.Struct):
+    content: list[_Piece] | None = None
+    summary: list[_Piece] | None = None
+    arguments: str | None = None
+
+    def size(self) -> int:
+        """Bytes of what was said, thought and called."""
+        pieces = (*(self.content or ()), *(self.summary or ()))
+        said = (self.arguments, *(piece.text for piece in pieces), *(piece.refusal for piece in pieces))
+        return sum(len(text.encode()) for text in said if text)
+
+
+class _Output(msgspec.Struct):
+    output: list[_Item] = []
+
+
 class _Response(msgspec.Struct):
     status: str = "completed"
     usage: _Usage | None = None
@@ -70,6 +91,7 @@ class _Event(msgspec.Struct):
 
 
 _response = msgspec.json.Decoder(_Response)
+_output = msgspec.json.Decoder(_Output)
 _event = msgspec.json.Decoder(_Event)
 
 
@@ -94,9 +116,8 @@ class ResponsesLeg:
             raise UpstreamBroke(f"the upstream's answer cannot be read ({error}): {words}") from error
         if read.status == "failed":
             raise UpstreamBroke(f"the upstream failed: {(read.error or _Words()).message}")
-        return Answer(
-            renamed(body, call), read.usage.counts() if read.usage else None, -(-len(body) // BYTES_PER_TOKEN)
-        )
+        counts = read.usage.counts() if read.usage else None
+        return Answer(renamed(body, call), counts, _estimated(body) if counts is None else 0)
 
     def streams(self, content_type: str) -> bool:
         """Server-sent events."""
@@ -109,6 +130,14 @@ class ResponsesLeg:
     def told(self, body: bytes) -> Told:
         """OpenAI's error object, or the beginning of whatever came."""
         return told(body)
+
+
+def _estimated(body: bytes) -> int:
+    try:
+        output = _output.decode(body).output
+    except msgspec.DecodeError:
+        return -(-len(body) // BYTES_PER_TOKEN)  # items of a shape to come: better too much than nothing
+    return -(-sum(item.size() for item in output) // BYTES_PER_TOKEN)
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])

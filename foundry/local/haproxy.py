@@ -1,9 +1,11 @@
 """HAProxy as we want it: a wrapper around the bundled binary that edits the configuration which Ray generates.
 
 Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
-binary. Ours narrows them (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`), has HAProxy tell its servers who called
-(`option forwardfor`: without it every caller of the gateway looks like HAProxy) and becomes HAProxy, with the same process id, so
-Ray's reloads and signals work unchanged. What it does not know: what HAProxy routes, who believes `x-forwarded-for`.
+binary. Ours edits the generated configuration and becomes HAProxy, with the same process id, so Ray's reloads and signals work
+unchanged: `bind :P` and `bind *:P` become `bind 127.0.0.1:P`; `option forwardfor` comes, so that the gateway learns who called
+(without it every caller looks like HAProxy); `option splice-...` goes, because spliced, HAProxy 2.8.25 does not always see that a
+caller has left before its answer began: the session stays, spins on a core, and the engine generates for nobody.
+What it does not know: what HAProxy routes, who believes `x-forwarded-for`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _SCRIPT: Final = r"""#!/bin/sh
 previous=""
 for argument in "$@"; do
     if [ "$previous" = "-f" ]; then
-        sed -i 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' "$argument" || exit 1
+        sed -i -e 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' \
+            -e '/^[[:space:]]*option[[:space:]]\{1,\}splice-/d' "$argument" || exit 1
         grep -q 'option forwardfor' "$argument" ||
             sed -i '/^defaults/,/^frontend/ s/^\([[:space:]]*\)mode http$/&\n\1option forwardfor/' "$argument" || exit 1
     fi

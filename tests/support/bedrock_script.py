@@ -25,11 +25,11 @@ from tests.support.vendor_script import (
     CACHED,
     INPUT,
     OUTPUT,
-    PLAIN,
     THOUGHT,
     WORDS,
     WRITTEN,
     Received,
+    Told,
 )
 
 
@@ -44,8 +44,6 @@ class Bedrock:
     counts = UsageCounts(
         input_tokens=INPUT, cached_input_tokens=CACHED, cache_write_tokens=WRITTEN, output_tokens=OUTPUT
     )
-    stream_type = "application/vnd.amazon.eventstream"
-    frames_to_second_word = 5
 
     def refuses(self, received: Received) -> tuple[int, str] | None:
         wrong = verify_signature(
@@ -66,17 +64,28 @@ class Bedrock:
     def streams(self, received: Received) -> bool:
         return received.path.endswith("/converse-stream")
 
-    def whole(self, received: Received, *, usage: bool) -> dict[str, Any]:
+    def stream_type(self, received: Received) -> str:
+        return "application/vnd.amazon.eventstream"
+
+    def frames_before_words(self, received: Received) -> int:
+        return 3
+
+    def whole(self, received: Received, told: Told | None) -> dict[str, Any]:
         if received.path.endswith("/invoke"):
-            return self._embeddings(received.body)
+            return self._embeddings(received.body, told)
         thought = {"reasoningContent": {"reasoningText": {"text": THOUGHT, "signature": "c2ln"}}}
         message = {"role": "assistant", "content": [thought, {"text": "".join(WORDS)}]}
-        told = {"usage": self._usage()} if usage else {}
-        return {"output": {"message": message}, "stopReason": "end_turn", **told, "metrics": {"latencyMs": 1}}
+        usage = {"usage": self._usage(told)} if told else {}
+        return {
+            "output": {"message": message},
+            "stopReason": "end_turn",
+            **usage,
+            "metrics": {"latencyMs": 1},
+        }
 
-    def frames(self, *, usage: bool) -> list[bytes]:
+    def frames(self, received: Received, told: Told | None, *, fat: bool) -> list[bytes]:
         thought = {"reasoningContent": {"text": THOUGHT}}
-        told = {"usage": self._usage()} if usage else {}
+        usage = {"usage": self._usage(told)} if told else {}
         return [
             event("messageStart", {"role": "assistant"}),
             event("contentBlockDelta", {"contentBlockIndex": 0, "delta": thought}),
@@ -87,13 +96,13 @@ class Bedrock:
             ),
             event("contentBlockStop", {"contentBlockIndex": 1}),
             event("messageStop", {"stopReason": "end_turn"}),
-            event("metadata", {**told, "metrics": {"latencyMs": 1}}),
+            event("metadata", {**usage, "metrics": {"latencyMs": 1}}),
         ]
 
     def error(self, status: int, message: str) -> dict[str, Any]:
         return {"message": message}
 
-    def error_frames(self, message: str) -> list[bytes]:
+    def error_frames(self, received: Received, message: str) -> list[bytes]:
         return [
             event_frame(
                 {":message-type": "exception", ":exception-type": "modelStreamErrorException"},
@@ -101,13 +110,14 @@ class Bedrock:
             )
         ]
 
-    def _usage(self) -> dict[str, int]:
-        cache = {"cacheReadInputTokens": CACHED, "cacheWriteInputTokens": WRITTEN}
-        return {"inputTokens": PLAIN, "outputTokens": OUTPUT, "totalTokens": INPUT + OUTPUT, **cache}
+    def _usage(self, told: Told) -> dict[str, int]:
+        cache = {"cacheReadInputTokens": told.cached, "cacheWriteInputTokens": told.written}
+        total = told.input + told.output
+        return {"inputTokens": told.plain, "outputTokens": told.output, "totalTokens": total, **cache}
 
-    def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _embeddings(self, body: dict[str, Any], told: Told | None) -> dict[str, Any]:
         if "inputText" in body:
-            return {"embedding": [0.5, -0.5], "inputTextTokenCount": INPUT}
+            return {"embedding": [0.5, -0.5], **({"inputTextTokenCount": told.input} if told else {})}
         return {"embeddings": {"float": [[0.5, -0.5] for _ in body["texts"]]}, "id": "e1"}
 
 

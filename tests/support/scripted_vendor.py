@@ -1,7 +1,11 @@
-"""A scripted vendor per native wire: the model's name says how it behaves, whole and streamed alike.
+"""A scripted vendor per wire: the model's name says how it behaves, whole and streamed alike.
 
-    ok            answers "one two three"
+    ok            answers "one two three", and tells tokens of every kind that the wire knows
+    plain         the same, with one kind of input and of output tokens
     no-usage      the same, without a word about usage
+    fat-final     the last words of a stream carry the usage (wires of OpenAI's kind)
+    hold-N        falls silent after N words of a stream; never answers otherwise
+    ...-plain     as ..., with one kind of tokens and no thoughts
     die-before    closes the connection without an answer
     die-mid       closes the connection in the middle of its answer (after two words of a stream)
     die-at-last   the same before the last event of a stream (the last byte of a whole answer)
@@ -21,15 +25,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
 from foundry.types.usage import UsageCounts
-from tests.support.vendor_script import Received, Script
+from tests.support.vendor_script import ALL_KINDS, ONE_KIND, Received, Script, Told
 from tests.support.vendor_scripts import SCRIPTS
 
 BEHAVIOURS = ("ok", "no-usage", "die-before", "die-mid", "die-at-last", "error-mid")
+_FIELD = re.compile(rb'name="(\w+)"\r\n\r\n([^\r]*)\r\n')
+_SECOND_WORD = 2
 
 
 @dataclass
@@ -84,20 +92,29 @@ class ScriptedVendor:
             query=dict(request.query),
             headers={name.lower(): value for name, value in request.headers.items()},
             raw=raw,
-            body=json.loads(raw),
+            body=_body(request.content_type, raw),
         )
         self.requests.append(received)
         refusal = self.script.refuses(received)
         if refusal is not None:
             return self._error(*refusal)
         model = self.script.model(received)
+        told, model = _told(model), model.removesuffix("-plain")
         if model == "die-before":
             return self._die(request)
         if model.startswith("status-"):
             return self._error(int(model.removeprefix("status-")), f"scripted {model}")
         if self.script.streams(received):
-            return await self._stream(request, model)
-        return await self._whole(request, received, model)
+            return await self._stream(request, received, model, told)
+        return await self._whole(request, received, model, told)
+
+    async def _silence(self) -> None:
+        """Until the other side closes."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cut.set()
+            raise
 
     def _error(self, status: int, message: str) -> web.Response:
         body = self.script.error(status, message)
@@ -108,10 +125,14 @@ class ScriptedVendor:
         request.transport.abort()
         return web.Response()
 
-    async def _whole(self, request: web.Request, received: Received, model: str) -> web.StreamResponse:
+    async def _whole(
+        self, request: web.Request, received: Received, model: str, told: Told | None
+    ) -> web.StreamResponse:
         if model == "error-mid":
             return self._error(500, "scripted failure")
-        body = json.dumps(self.script.whole(received, usage=model != "no-usage")).encode()
+        if model.startswith("hold-"):
+            await self._silence()
+        body = json.dumps(self.script.whole(received, told)).encode()
         if model not in ("die-mid", "die-at-last"):
             return web.Response(body=body, content_type="application/json")
         response = web.StreamResponse(headers={"content-type": "application/json"})
@@ -122,16 +143,25 @@ class ScriptedVendor:
         request.transport.close()
         return response
 
-    async def _stream(self, request: web.Request, model: str) -> web.StreamResponse:
-        frames = self.script.frames(usage=model != "no-usage")
-        middle = self.script.frames_to_second_word
+    def _frames(self, received: Received, model: str, told: Told | None) -> list[bytes]:
+        frames = self.script.frames(received, told, fat=model == "fat-final")
+        before = self.script.frames_before_words(received)
         if model == "die-mid":
-            frames = frames[:middle]
-        elif model == "die-at-last":
-            frames = frames[:-1]
-        elif model == "error-mid":
-            frames = [*frames[:middle], *self.script.error_frames("scripted failure")]
-        response = web.StreamResponse(headers={"content-type": self.script.stream_type})
+            return frames[: before + _SECOND_WORD]
+        if model == "die-at-last":
+            return frames[:-1]
+        if model == "error-mid":
+            errors = self.script.error_frames(received, "scripted failure")
+            return [*frames[: before + _SECOND_WORD], *errors]
+        if model.startswith("hold-"):
+            return frames[: before + int(model.removeprefix("hold-"))]
+        return frames
+
+    async def _stream(
+        self, request: web.Request, received: Received, model: str, told: Told | None
+    ) -> web.StreamResponse:
+        frames = self._frames(received, model, told)
+        response = web.StreamResponse(headers={"content-type": self.script.stream_type(received)})
         await response.prepare(request)
         try:
             for frame in frames:
@@ -140,10 +170,25 @@ class ScriptedVendor:
         except (ConnectionResetError, asyncio.CancelledError):
             self.cut.set()
             raise
+        if model.startswith("hold-"):
+            await self._silence()
         if model in ("die-mid", "die-at-last"):
             assert request.transport is not None
             request.transport.close()
         return response
+
+
+def _told(model: str) -> Told | None:
+    if model == "no-usage":
+        return None
+    return ONE_KIND if model.endswith("plain") else ALL_KINDS
+
+
+def _body(content_type: str, raw: bytes) -> dict[str, Any]:
+    """JSON, or the plain fields of a form."""
+    if content_type.startswith("multipart/"):
+        return {name.decode(): value.decode() for name, value in _FIELD.findall(raw)}
+    return json.loads(raw)
 
 
 def scripted(*wires: str) -> list[ScriptedVendor]:

@@ -22,6 +22,28 @@ INPUT, OUTPUT = PLAIN + CACHED + WRITTEN, SPOKEN + THOUGHT_TOKENS
 
 
 @dataclass(frozen=True)
+class Told:
+    """The tokens that one answer tells, by kind; kinds that are 0 are not mentioned."""
+
+    plain: int = PLAIN
+    cached: int = CACHED
+    written: int = WRITTEN
+    spoken: int = SPOKEN
+    thought: int = THOUGHT_TOKENS
+
+    @property
+    def input(self) -> int:
+        return self.plain + self.cached + self.written
+
+    @property
+    def output(self) -> int:
+        return self.spoken + self.thought
+
+
+ALL_KINDS, ONE_KIND = Told(), Told(plain=INPUT, cached=0, written=0, thought=0)
+
+
+@dataclass(frozen=True)
 class Received:
     """One request as it arrived."""
 
@@ -39,16 +61,16 @@ class Script(Protocol):
     provider: str
     environment: tuple[tuple[str, str], ...]
     counts: UsageCounts
-    stream_type: str
-    frames_to_second_word: int
 
     def refuses(self, received: Received) -> tuple[int, str] | None: ...
     def model(self, received: Received) -> str: ...
     def streams(self, received: Received) -> bool: ...
-    def whole(self, received: Received, *, usage: bool) -> dict[str, Any]: ...
-    def frames(self, *, usage: bool) -> list[bytes]: ...
+    def stream_type(self, received: Received) -> str: ...
+    def whole(self, received: Received, told: Told | None) -> dict[str, Any]: ...
+    def frames(self, received: Received, told: Told | None, *, fat: bool) -> list[bytes]: ...
+    def frames_before_words(self, received: Received) -> int: ...
     def error(self, status: int, message: str) -> dict[str, Any]: ...
-    def error_frames(self, message: str) -> list[bytes]: ...
+    def error_frames(self, received: Received, message: str) -> list[bytes]: ...
 
 
 def sse(payload: Mapping[str, Any], name: str | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""How each native wire but Bedrock's looks: answers after the vendors' documented examples, with counts of every kind they tell.
+"""How each native wire but Bedrock's and OpenAI's looks: answers after the vendors' documented examples, with counts of every kind they tell.
 
 What it does not know: sockets (`scripted_vendor.py`), our own code for these wires.
 """
@@ -10,12 +10,12 @@ from urllib.parse import unquote
 
 from foundry.types.usage import UsageCounts
 from tests.support.bedrock_script import Bedrock
+from tests.support.openai_script import Azure, Engine, OpenAI
 from tests.support.vendor_script import (
     CACHED,
     INPUT,
     KEY,
     OUTPUT,
-    PLAIN,
     SPOKEN,
     THOUGHT,
     THOUGHT_TOKENS,
@@ -23,6 +23,7 @@ from tests.support.vendor_script import (
     WRITTEN,
     Received,
     Script,
+    Told,
     sse,
 )
 
@@ -33,10 +34,12 @@ class Anthropic:
     provider = "anthropic"
     environment = (("ANTHROPIC_API_KEY", KEY),)
     counts = UsageCounts(
-        input_tokens=INPUT, cached_input_tokens=CACHED, cache_write_tokens=WRITTEN, output_tokens=OUTPUT
+        input_tokens=INPUT,
+        cached_input_tokens=CACHED,
+        cache_write_tokens=WRITTEN,
+        output_tokens=OUTPUT,
+        reasoning_tokens=THOUGHT_TOKENS,
     )
-    stream_type = "text/event-stream; charset=utf-8"
-    frames_to_second_word = 7
 
     def refuses(self, received: Received) -> tuple[int, str] | None:
         if received.headers.get("x-api-key") != KEY:
@@ -53,20 +56,28 @@ class Anthropic:
     def streams(self, received: Received) -> bool:
         return bool(received.body.get("stream"))
 
-    def whole(self, received: Received, *, usage: bool) -> dict[str, Any]:
+    def stream_type(self, received: Received) -> str:
+        return "text/event-stream; charset=utf-8"
+
+    def frames_before_words(self, received: Received) -> int:
+        return 5
+
+    def whole(self, received: Received, told: Told | None) -> dict[str, Any]:
         if received.path.endswith("count_tokens"):
             return {"input_tokens": INPUT}
         content = [
             {"type": "thinking", "thinking": THOUGHT, "signature": "c2ln"},
             {"type": "text", "text": "".join(WORDS)},
         ]
-        return self._message(content, "end_turn") | ({"usage": self._usage(OUTPUT)} if usage else {})
+        usage = {"usage": {**self._usage(told), **self._made(told)}} if told else {}
+        return self._message(content, "end_turn") | usage
 
-    def frames(self, *, usage: bool) -> list[bytes]:
-        start = self._message([], None) | ({"usage": self._usage(1)} if usage else {})
+    def frames(self, received: Received, told: Told | None, *, fat: bool) -> list[bytes]:
+        begun = {"usage": {**self._usage(told), "output_tokens": 1}} if told else {}
+        start = self._message([], None) | begun
         text = {"type": "text", "text": ""}
-        told = {"usage": {"output_tokens": OUTPUT}} if usage else {}
-        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, **told}
+        made = {"usage": self._made(told)} if told else {}
+        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, **made}
         events: list[dict[str, Any]] = [
             {"type": "message_start", "message": start},
             {
@@ -87,16 +98,20 @@ class Anthropic:
     def error(self, status: int, message: str) -> dict[str, Any]:
         return {"type": "error", "error": {"type": "api_error", "message": message}, "request_id": "req_1"}
 
-    def error_frames(self, message: str) -> list[bytes]:
+    def error_frames(self, received: Received, message: str) -> list[bytes]:
         return [sse({"type": "error", "error": {"type": "overloaded_error", "message": message}}, "error")]
 
     def _message(self, content: list[dict[str, Any]], stop: str | None) -> dict[str, Any]:
         head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": content}
         return {**head, "stop_reason": stop, "stop_sequence": None}
 
-    def _usage(self, output: int) -> dict[str, int]:
-        cache = {"cache_read_input_tokens": CACHED, "cache_creation_input_tokens": WRITTEN}
-        return {"input_tokens": PLAIN, **cache, "output_tokens": output}
+    def _usage(self, told: Told) -> dict[str, int]:
+        cache = {"cache_read_input_tokens": told.cached, "cache_creation_input_tokens": told.written}
+        return {"input_tokens": told.plain, **cache}
+
+    def _made(self, told: Told) -> dict[str, Any]:
+        thought = {"output_tokens_details": {"thinking_tokens": told.thought}} if told.thought else {}
+        return {"output_tokens": told.output, **thought}
 
     def _delta(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
         return {"type": "content_block_delta", "index": index, "delta": delta}
@@ -110,8 +125,6 @@ class Gemini:
     counts = UsageCounts(
         input_tokens=INPUT, cached_input_tokens=CACHED, output_tokens=OUTPUT, reasoning_tokens=THOUGHT_TOKENS
     )
-    stream_type = "text/event-stream"
-    frames_to_second_word = 3
     _members = frozenset(
         {
             "contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings", "cachedContent",
@@ -142,23 +155,30 @@ class Gemini:
     def streams(self, received: Received) -> bool:
         return received.path.endswith(":streamGenerateContent")
 
-    def whole(self, received: Received, *, usage: bool) -> dict[str, Any]:
+    def stream_type(self, received: Received) -> str:
+        return "text/event-stream"
+
+    def frames_before_words(self, received: Received) -> int:
+        return 1
+
+    def whole(self, received: Received, told: Told | None) -> dict[str, Any]:
         if received.path.endswith(":batchEmbedContents"):
             return {"embeddings": [{"values": [0.5, -0.5]} for _ in received.body["requests"]]}
         parts = [{"text": THOUGHT, "thought": True}, {"text": "".join(WORDS)}]
-        return self._chunk(parts, "STOP", self._usage(SPOKEN) if usage else None)
+        return self._chunk(parts, "STOP", self._usage(told, SPOKEN) if told else None)
 
-    def frames(self, *, usage: bool) -> list[bytes]:
-        chunks = [self._chunk([{"text": THOUGHT, "thought": True}], None, self._usage(0) if usage else None)]
+    def frames(self, received: Received, told: Told | None, *, fat: bool) -> list[bytes]:
+        thought = self._usage(told, 0) if told else None
+        chunks = [self._chunk([{"text": THOUGHT, "thought": True}], None, thought)]
         for number, word in enumerate(WORDS, 1):
             stop = "STOP" if number == len(WORDS) else None
-            chunks.append(self._chunk([{"text": word}], stop, self._usage(number) if usage else None))
+            chunks.append(self._chunk([{"text": word}], stop, self._usage(told, number) if told else None))
         return [sse(chunk).replace(b"\n", b"\r\n") for chunk in chunks]  # as Google sends them
 
     def error(self, status: int, message: str) -> dict[str, Any]:
         return {"error": {"code": status, "message": message, "status": "INTERNAL"}}
 
-    def error_frames(self, message: str) -> list[bytes]:
+    def error_frames(self, received: Received, message: str) -> list[bytes]:
         return [sse(self.error(503, message))]
 
     def _chunk(
@@ -170,28 +190,38 @@ class Gemini:
         told = {"usageMetadata": usage} if usage is not None else {}
         return {"candidates": [candidate], **told, "modelVersion": "gemini", "responseId": "r1"}
 
-    def _usage(self, spoken: int) -> dict[str, Any]:
-        text = [{"modality": "TEXT", "tokenCount": INPUT}]
-        said = {"candidatesTokenCount": spoken} if spoken else {}
-        return {
-            "promptTokenCount": INPUT, "cachedContentTokenCount": CACHED, "thoughtsTokenCount": THOUGHT_TOKENS, **said,
-            "totalTokenCount": INPUT + spoken + THOUGHT_TOKENS, "promptTokensDetails": text,
-        }  # fmt: skip
+    def _usage(self, told: Told, spoken: int) -> dict[str, Any]:
+        usage: dict[str, Any] = {
+            "promptTokenCount": told.input,
+            "totalTokenCount": told.input + spoken + told.thought,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": told.input}],
+        }
+        if told.cached:
+            usage["cachedContentTokenCount"] = told.cached
+        if told.thought:
+            usage["thoughtsTokenCount"] = told.thought
+        if spoken:
+            usage["candidatesTokenCount"] = spoken
+        return usage
 
 
 class Cohere:
-    """Rerank v2."""
+    """Rerank v2, and the surface that is compatible with OpenAI's: it refuses `stream_options` and tells usage all the same."""
 
     provider = "cohere"
     environment = (("COHERE_API_KEY", KEY),)
     counts = UsageCounts(searches=1)
-    stream_type = "application/json"
-    frames_to_second_word = 0
     _members = frozenset({"model", "query", "documents", "top_n", "max_tokens_per_doc", "priority"})
+    _compatible = OpenAI(tells_unasked=True)
 
     def refuses(self, received: Received) -> tuple[int, str] | None:
         if received.headers.get("authorization") != f"Bearer {KEY}":
             return 401, "invalid api token"
+        if self._chats(received):
+            asked = "stream_options" in received.body
+            return (400, "invalid request: unknown field stream_options") if asked else None
+        if received.path != "/v2/rerank":
+            return 404, "page not found"
         unknown = set(received.body) - self._members
         return (400, f"invalid request: unknown field {unknown.pop()}") if unknown else None
 
@@ -199,94 +229,33 @@ class Cohere:
         return received.body["model"]
 
     def streams(self, received: Received) -> bool:
-        return False
+        return self._chats(received) and self._compatible.streams(received)
 
-    def whole(self, received: Received, *, usage: bool) -> dict[str, Any]:
+    def stream_type(self, received: Received) -> str:
+        return self._compatible.stream_type(received)
+
+    def whole(self, received: Received, told: Told | None) -> dict[str, Any]:
+        if self._chats(received):
+            return self._compatible.whole(received, told)
         top = received.body.get("top_n", len(received.body["documents"]))
         results = [{"index": i, "relevance_score": 0.9 - i / 10} for i in range(top)]
-        units = {"billed_units": {"search_units": 1}} if usage else {}
+        units = {"billed_units": {"search_units": 1}} if told else {}
         return {"id": "rr1", "results": results, "meta": {"api_version": {"version": "2"}, **units}}
 
-    def frames(self, *, usage: bool) -> list[bytes]:
-        raise AssertionError("rerank does not stream")
+    def frames(self, received: Received, told: Told | None, *, fat: bool) -> list[bytes]:
+        return self._compatible.frames(received, told, fat=fat)
+
+    def frames_before_words(self, received: Received) -> int:
+        return self._compatible.frames_before_words(received)
 
     def error(self, status: int, message: str) -> dict[str, Any]:
         return {"id": "x", "message": message}
 
-    def error_frames(self, message: str) -> list[bytes]:
-        raise AssertionError("rerank does not stream")
+    def error_frames(self, received: Received, message: str) -> list[bytes]:
+        return self._compatible.error_frames(received, message)
 
-
-class Azure:
-    """Chat completions at Azure's paths (`provider` is the surface with the deployment in the path)."""
-
-    provider = "azure-deployments"
-    environment = (("AZURE_OPENAI_API_KEY", KEY),)
-    counts = UsageCounts(
-        input_tokens=INPUT, cached_input_tokens=CACHED, output_tokens=OUTPUT, reasoning_tokens=THOUGHT_TOKENS
-    )
-    stream_type = "text/event-stream"
-    frames_to_second_word = 3
-
-    def refuses(self, received: Received) -> tuple[int, str] | None:
-        if received.headers.get("api-key") != KEY:
-            return 401, "Access denied due to invalid subscription key"
-        if "/deployments/" in received.path and "api-version" not in received.query:
-            return 404, "Resource not found"
-        return None
-
-    def model(self, received: Received) -> str:
-        parts = unquote(received.path).split("/")
-        return parts[3] if "/deployments/" in received.path else received.body["model"]
-
-    def streams(self, received: Received) -> bool:
-        return bool(received.body.get("stream"))
-
-    def whole(self, received: Received, *, usage: bool) -> dict[str, Any]:
-        message = {"role": "assistant", "content": "".join(WORDS)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        told = {"usage": self._usage()} if usage else {}
-        return {
-            "id": "c1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "gpt",
-            "choices": [choice],
-            **told,
-        }
-
-    def frames(self, *, usage: bool) -> list[bytes]:
-        deltas: list[dict[str, Any]] = [
-            {"role": "assistant", "content": ""},
-            *({"content": word} for word in WORDS),
-        ]
-        chunks = [self._chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in deltas]
-        chunks.append(self._chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
-        if usage:
-            chunks.append(self._chunk([]) | {"usage": self._usage()})
-        return [*(sse(chunk) for chunk in chunks), b"data: [DONE]\n\n"]
-
-    def error(self, status: int, message: str) -> dict[str, Any]:
-        return {"error": {"code": str(status), "message": message}}
-
-    def error_frames(self, message: str) -> list[bytes]:
-        return [sse({"error": {"message": message, "code": 500}}), b"data: [DONE]\n\n"]
-
-    def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": "c1",
-            "object": "chat.completion.chunk",
-            "created": 1,
-            "model": "gpt",
-            "choices": choices,
-        }
-
-    def _usage(self) -> dict[str, Any]:
-        return {
-            "prompt_tokens": INPUT, "completion_tokens": OUTPUT, "total_tokens": INPUT + OUTPUT,
-            "prompt_tokens_details": {"cached_tokens": CACHED},
-            "completion_tokens_details": {"reasoning_tokens": THOUGHT_TOKENS},
-        }  # fmt: skip
+    def _chats(self, received: Received) -> bool:
+        return received.path in ("/compatibility/v1/chat/completions", "/compatibility/v1/embeddings")
 
 
 SCRIPTS: dict[str, Script] = {
@@ -295,5 +264,7 @@ SCRIPTS: dict[str, Script] = {
     "bedrock": Bedrock(),
     "cohere": Cohere(),
     "azure": Azure(),
+    "openai": OpenAI(),
+    "engine": Engine(),
 }
-"""By wire (azure: its variant of OpenAI's)."""
+"""By wire (azure, openai, engine: variants of OpenAI's)."""

@@ -190,8 +190,9 @@ class Spliced:
         return self._joined(self._meter.close())
 
     def tail(self) -> bytes:
-        """As the meter's."""
-        return self._meter.tail()
+        """As the meter's; usage in it is the sum of both."""
+        *events, done, _ = self._meter.tail().split(b"\n\n")
+        return b"".join(self._event(event) for event in events) + done + b"\n\n"
 
     def counts(self) -> UsageCounts | None:
         """Of the new attempt alone."""
