@@ -39,7 +39,7 @@ async def get_block(subject: Reader, session: Reading, name: str) -> BlockRead:
 async def put_block(
     subject: Writer, session: Writing, runtime: RuntimeOf, name: NounName, body: BlockRule
 ) -> BlockRead:
-    """Make or replace; 400 for a rule that could never match. Gateways follow within a second. 409 for a name that the configuration file declares."""
+    """Make or replace. Gateways follow within a second. 400 for a rule that could never match, 409 for one that the file declares."""
     if body.name != name:
         raise InvalidParameter(
             f"the path names '{name}' and the body '{body.name}': make them equal", param="name"

@@ -74,7 +74,7 @@ def observed(
         words = _reason(app, progress) or "Serve gave no reason"
         return DeploymentStatus(
             phase=DeploymentPhase.FAILED,
-            detail=f"{words}; change the deployment, or submit it again to retry",
+            detail=f"{words.rstrip('.;')}; change the deployment, or submit it again to retry",
             last_log_line=log_line,
             updated_at=at,
         )

@@ -53,7 +53,7 @@ class Gateway:
         self.snapshots, self.spool, self.shipper = plant.snapshots, plant.spool, plant.shipper
         self.progress = plant.progress
         self.limits, self.routing, self.state = works.limits, works.routing, works.state
-        """Of `routing`, `holder.wake` may be set to start engines on demand."""
+        """`routing.waker` starts engines on demand."""
         self.surface = works.surface
         self._cache, self._lifecycle, self._desk = works.cache, works.lifecycle, works.desk
         self._report = Health(plant.snapshots, plant.spool, plant.shipper, plant.delivery, works.cache)

@@ -1,11 +1,13 @@
-"""Keep HAProxy on loopback, and its retries harmless: a wrapper around the bundled binary that edits what Ray's template leaves open.
+"""HAProxy as we want it: a wrapper around the bundled binary that edits the configuration which Ray generates.
 
 Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
-binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`; `option splice-...` goes) and
-becomes HAProxy, with the same process id, so Ray's reloads and signals work unchanged. Spliced, HAProxy 2.8.25 does not always see
-that a caller has left before its answer began: the session stays, spins on a core, and the engine generates for nobody. What makes
-or removes something (a file, a batch) is not sent a second time to another replica when the first one died over it, unlike
-inference, which may be (`services.HAPROXY_RETRIES`). What it does not know: what HAProxy routes.
+binary. Ours edits the generated configuration and becomes HAProxy, with the same process id, so Ray's reloads and signals work
+unchanged: `bind :P` and `bind *:P` become `bind 127.0.0.1:P`; `option forwardfor` comes, so that the gateway learns who called
+(without it every caller looks like HAProxy); `option splice-...` goes, because spliced, HAProxy 2.8.25 does not always see that a
+caller has left before its answer began: the session stays, spins on a core, and the engine generates for nobody. What makes or
+removes something (a file, a batch) is not sent a second time to another replica when the first one died over it, unlike
+inference, which may be (`services.HAPROXY_RETRIES`).
+What it does not know: what HAProxy routes, who believes `x-forwarded-for`.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ from foundry.local.instance import LOOPBACK
 _ONCE: Final = ("/v1/files", "/v1/batches")
 """Paths under which only reading may be done twice."""
 _SCRIPT: Final = r"""#!/bin/sh
-# Written by foundry.local.haproxy: narrows HAProxy's listeners to loopback, then becomes HAProxy.
+# Written by foundry.local.haproxy: listeners to loopback, callers' addresses to servers, then it becomes HAProxy.
 previous=""
 for argument in "$@"; do
     if [ "$previous" = "-f" ]; then
         sed -i -e 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' \
-            -e '/^[[:space:]]*option[[:space:]]\{1,\}splice-/d' \
-            -e '/^frontend http_frontend/a\    http-request disable-l7-retry if !METH_GET { path_beg @ONCE@ }' "$argument" || exit 1
+            -e '/^[[:space:]]*option[[:space:]]\{1,\}splice-/d' "$argument" || exit 1
+        grep -q 'disable-l7-retry' "$argument" ||
+            sed -i '/^frontend http_frontend/a\    http-request disable-l7-retry if !METH_GET { path_beg @ONCE@ }' "$argument" || exit 1
+        grep -q 'option forwardfor' "$argument" ||
+            sed -i '/^defaults/,/^frontend/ s/^\([[:space:]]*\)mode http$/&\n\1option forwardfor/' "$argument" || exit 1
     fi
     previous="$argument"
 done

@@ -20,6 +20,7 @@ from foundry.local import instance as instances
 from foundry.local.files import try_lock
 from foundry.local.instance import Ports
 from foundry.settings import Settings
+from foundry.types.deployment import DeploymentSpec
 from foundry.types.guardrails import BlockRule, GuardEntry, GuardrailProfile
 from foundry.types.limits import LimitEntry
 from tests.control_api.test_process_and_sdk import process, wait_ready
@@ -59,6 +60,32 @@ def good(home: Path, *words: str) -> str:
     said = run(home, *words)
     assert said.exit_code == 0, (words, said.exception)
     return said.stdout
+
+
+def test_a_deployment_comes_with_routes_of_its_adapters(home: Path, control: ControlClient) -> None:
+    spec = DeploymentSpec(
+        name="m",
+        model="file:///m",
+        served_model_name="prose",
+        adapters={"verse": "file:///v", "song": "file:///s"},
+    )
+    file = home / "m.json"
+    file.write_text(spec.model_dump_json(), encoding="utf-8")
+    good(home, "deployments", "add", str(file))
+    good(home, "routes", "set", "lyrics", "--target", "engine/m/song=2", "--target", "engine/m")
+    made = {
+        route.name: [getattr(target, "target_id", "") for target in route.targets]
+        for route in control.routes.list()
+    }
+    assert made == {
+        "prose": ["engine/m"],
+        "verse": ["engine/m/verse"],
+        "song": ["engine/m/song"],
+        "lyrics": ["engine/m/song", "engine/m"],
+    }
+    assert "engine/m/verse" in good(home, "models")
+    good(home, "deployments", "remove", "m")
+    assert control.routes.list() == []
 
 
 def test_everything_can_be_set_listed_shown_and_removed(home: Path, control: ControlClient) -> None:

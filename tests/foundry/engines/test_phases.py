@@ -36,6 +36,13 @@ def test_each_phase_is_a_file_and_one_log_line(tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "engines" / "chat").glob("*.json")) == []
 
 
+def test_words_about_a_failure_outlive_the_replica(tmp_path: Path) -> None:
+    reporter = PhaseReporter(tmp_path, "chat", "r1")
+    reporter.report(DeploymentPhase.FAILED, "no such folder")
+    reporter.withdraw()
+    assert read(tmp_path, "r1").detail == "no such folder"
+
+
 def test_the_next_start_expects_what_the_last_one_took(tmp_path: Path) -> None:
     PhaseReporter(tmp_path, "chat", "r1").report(DeploymentPhase.READY)
     (tmp_path / "run" / "engines" / "chat" / "last_start").write_text(json.dumps({"seconds": 40.0}))
