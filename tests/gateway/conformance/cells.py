@@ -59,7 +59,7 @@ SERVED: dict[Protocol, tuple[Kind, ...]] = {
     "images": _OPENAI_KINDS,
 }
 """Who has an endpoint for it. Others are refused: by us, or by the vendor itself (`ASKED_IN_VAIN`)."""
-ASKED_IN_VAIN: frozenset[tuple[Protocol, Kind]] = frozenset(
+ASKED_IN_VAIN = frozenset[tuple[str, str]](
     {("rerank", "azure"), ("moderations", "azure")}
     | {(one, "cohere") for one in SERVED if "cohere" not in SERVED[one]}
 )

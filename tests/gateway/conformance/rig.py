@@ -170,7 +170,7 @@ async def rig(folder: Path) -> AsyncGenerator[Rig]:
         stack.enter_context(_Environment(secrets))
         home = Home.make(folder / "home")
         key, entry = home.key()
-        urls = {kind: double.url for kind, double in doubles.items()}
+        urls: dict[Kind, str] = {kind: double.url for kind, double in doubles.items()}
         home.write_snapshot([entry], [*_routes(all_cells(), urls), *_chains(urls)])
         gateway = Gateway(home.settings(ship_interval_s=3600), gateway_id="gw-1")
         await gateway.start()
