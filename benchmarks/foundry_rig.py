@@ -35,6 +35,8 @@ from foundry.metrics.queries import usage_totals
 from foundry.metrics.store import Store
 from foundry.settings import MetricsSettings, RaySettings, Settings
 from foundry.types.deployment import DeploymentPhase, Task
+from foundry.types.guardrails import GuardrailProfile
+from foundry.types.limits import LimitEntry
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, Snapshot
 
@@ -42,6 +44,30 @@ _START_S = 90.0
 _SERVING = ("ray::ServeReplica", "ray::HAProxyManager", "ray::ServeController", "haproxy")
 """Processes that work for requests. Ray's own (raylet, GCS, dashboard) and the metrics store are reported apart."""
 _REPLICA = "ray::ServeReplica:gateway"
+
+
+_ON: dict[str, object] = {"routes": ("guarded",)}
+_LIMITS = tuple(
+    LimitEntry.model_validate({**limit, **_ON})
+    for limit in (
+        {"name": "rpm", "meter": "requests", "scope": "key", "window": "minute", "amount": 10_000_000},
+        {"name": "tpm", "meter": "tokens", "scope": "project", "window": "minute", "amount": 10_000_000_000},
+        {"name": "parallel", "meter": "concurrency", "scope": "route", "amount": 100_000},
+        {"name": "budget", "meter": "usd", "scope": "project", "window": "month", "amount": 1_000_000},
+    )
+)
+_REGEX = GuardrailProfile.model_validate(
+    {
+        "name": "regex",
+        "guards": [
+            {
+                "kind": "regex",
+                "stages": ["input", "output", "stream"],
+                "options": {"patterns": {"card": r"\b\d{4}-\d{4}-\d{4}-\d{4}\b", "badge": r"\bEMP-\d{6}\b"}},
+            }
+        ],
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +131,14 @@ def _system(port: int, key: str, ray_pid: int) -> System:
         "foundry",
         port,
         key,
-        {"json": "vendor", "stream": "vendor", "stream_running": "engine", "stream_paced": "paced"},
+        {
+            "json": "vendor",
+            "json_all": "guarded",
+            "stream": "vendor",
+            "stream_all": "guarded",
+            "stream_running": "engine",
+            "stream_paced": "paced",
+        },
         serving=lambda: [process for process in tree([ray_pid]) if title(process).startswith(_SERVING)],
         replica=lambda: _replica(ray_pid),
     )
@@ -119,7 +152,8 @@ def _replica(ray_pid: int) -> psutil.Process:
 
 
 def _write_snapshot(instance: Instance, upstream: str) -> str:
-    """A signed snapshot with three routes to the scripted upstream; returns a key that may call them."""
+    """A signed snapshot with routes to the scripted upstream; returns a key that may call them. On the route `guarded`
+    everything is on: limits, a budget, a guardrail profile."""
     price = Price(
         price_id="benchmark",
         input_per_mtok_usd=Decimal("0.1"),
@@ -127,10 +161,12 @@ def _write_snapshot(instance: Instance, upstream: str) -> str:
         source="benchmark",
     )
     engine = {"deployment": "scripted", "base_url": upstream, "phase": DeploymentPhase.READY, "price": price}
+    vendor = ProviderTarget(
+        target_id="openai/scripted", provider="openai", model="scripted", base_url=upstream, price=price
+    )
     targets = {
-        "vendor": ProviderTarget(
-            target_id="openai/scripted", provider="openai", model="scripted", base_url=upstream, price=price
-        ),
+        "guarded": vendor,
+        "vendor": vendor,
         "engine": EngineTarget.model_validate({"target_id": "engine/fast", "model": "scripted", **engine}),
         "paced": EngineTarget.model_validate(
             {"target_id": "engine/paced", "model": "scripted-paced", **engine}
@@ -146,10 +182,24 @@ def _write_snapshot(instance: Instance, upstream: str) -> str:
         scopes=("inference",),
     )
     routes = tuple(
-        RouteEntry(name=name, task=Task.GENERATE, targets=(target,), created_at=now)
+        RouteEntry(
+            name=name,
+            task=Task.GENERATE,
+            targets=(target,),
+            created_at=now,
+            guardrails=("regex",) if name == "guarded" else (),
+        )
         for name, target in targets.items()
     )
-    snapshot = Snapshot(cluster="local", version=1, issued_at=now, keys=(entry,), routes=routes)
+    snapshot = Snapshot(
+        cluster="local",
+        version=1,
+        issued_at=now,
+        keys=(entry,),
+        routes=routes,
+        limits=_LIMITS,
+        guardrails=(_REGEX,),
+    )
     signer = private_key_from_pem((folder / "snapshot_signing.pem").read_text())
     path = instance.home / "snapshots" / "local.json"
     path.parent.mkdir()

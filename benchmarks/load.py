@@ -1,4 +1,5 @@
-"""A closed-loop load generator: a fixed number of connections, each sends its next request when the last is answered.
+"""A load generator. Closed loop: a fixed number of connections, each sends its next request when the last is answered. Open
+loop (`--rate`): requests are due at even intervals; the time of one that must wait for a connection counts from when it was due.
 
 It runs in a process of its own on a raw asyncio protocol, parses only what it needs to know that an answer is whole, and
 checks every answer: status 200, for a stream all events and the end marker. Prints one JSON object: seconds, requests,
@@ -66,6 +67,15 @@ class Load:
     done: asyncio.Future[None]
     first_ns: list[int]
     whole_ns: list[int]
+    interval_ns: float = 0.0
+    """Between two requests of an open loop; 0: a closed loop."""
+    begun_ns: int = 0
+    sent: int = 0
+
+    def due_ns(self) -> int:
+        """When the next request is due."""
+        self.sent += 1
+        return self.begun_ns + int((self.sent - 1) * self.interval_ns)
 
     def fail(self, message: str) -> None:
         """End the run with an error."""
@@ -101,14 +111,25 @@ class Connection(asyncio.Protocol):
         self._tail, self._body_at, self._size = b"", -1, 0
         if load.left:
             load.left -= 1
-            self._sent_ns = time.perf_counter_ns()
-            self._transport.write(load.request)
+            due_ns = load.due_ns() if load.interval_ns else 0
+            wait_s = (due_ns - time.perf_counter_ns()) / 1e9
+            if wait_s > 0:
+                self._sent_ns = due_ns
+                asyncio.get_running_loop().call_later(wait_s, self._send)
+            else:  # overdue: the wait for this connection counts
+                self._send(due_ns)
             return
         self._sent_ns = 0
         self._transport.close()
         load.open -= 1
         if not load.open and not load.done.done():
             load.done.set_result(None)
+
+    def _send(self, since_ns: int = 0) -> None:
+        """since_ns: when it was due, if it is late for want of a connection; a late timer of ours does not count."""
+        assert self._transport is not None
+        self._sent_ns = since_ns or time.perf_counter_ns()
+        self._transport.write(self._load.request)
 
     def data_received(self, data: bytes) -> None:
         """asyncio's callback."""
@@ -154,12 +175,14 @@ class Connection(asyncio.Protocol):
 
 
 async def run(
-    port: int, request: bytes, *, stream: bool, requests: int, concurrency: int
+    port: int, request: bytes, *, stream: bool, requests: int, concurrency: int, rate: float = 0.0
 ) -> dict[str, float]:
-    """One closed-loop run; milliseconds and seconds. Raises Wrong on the first answer that is not as it should be."""
+    """One run; milliseconds and seconds. Raises Wrong on the first answer that is not as it should be."""
     loop = asyncio.get_running_loop()
     connections = min(concurrency, requests)
-    load = Load(request, stream, requests, connections, loop.create_future(), [], [])
+    interval_ns = 1e9 / rate if rate else 0.0
+    load = Load(request, stream, requests, connections, loop.create_future(), [], [], interval_ns)
+    load.begun_ns = time.perf_counter_ns()
     started = time.perf_counter()
     for _ in range(connections):
         await loop.create_connection(lambda: Connection(load), "127.0.0.1", port)
@@ -193,6 +216,7 @@ def main() -> int:
     parser.add_argument("--usage", choices=sorted(USAGE_FORMS), default="none")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second, in an open loop")
     options = parser.parse_args()
     body = body_for(options.model, stream=options.stream, usage=options.usage)
     request = request_for(options.path, options.port, options.key, body)
@@ -204,6 +228,7 @@ def main() -> int:
                 stream=options.stream,
                 requests=options.requests,
                 concurrency=options.concurrency,
+                rate=options.rate,
             )
         )
     except (Wrong, OSError, TimeoutError) as error:

@@ -262,7 +262,8 @@ def _follows(item: Mapping[str, Any], locations: list[Any]) -> bool:
 
 def _problem(item: Mapping[str, Any], document: Located, base: Path, model: type[BaseModel]) -> Problem:
     kind, location = item["type"], item["loc"]
-    path = _in_document(location, document, base, missing=kind == "missing")
+    left_out = kind == "missing" or (kind == "value_error" and location[-1:] in _fields(model))
+    path = _in_document(location, document, base, missing=left_out)
     if kind == "extra_forbidden":
         known = field_names(model, location[:-1])
         return document.problem(path, f"unknown key; {did_you_mean(str(location[-1]), known)}", key=True)
@@ -278,6 +279,11 @@ def _problem(item: Mapping[str, Any], document: Located, base: Path, model: type
         return document.problem(path, f"is not one of them; {did_you_mean(given, choices)}")
     words = str(item["msg"]).removeprefix("Value error, ")
     return document.problem(path, f"{words[:1].lower()}{words[1:]}")
+
+
+def _fields(model: type[BaseModel]) -> set[tuple[str | int, ...]]:
+    """Where a default can be refused: it stands nowhere in the document."""
+    return {(name,) for name in model.model_fields}
 
 
 def _in_document(location: tuple[str | int, ...], document: Located, base: Path, *, missing: bool) -> Path:

@@ -12,7 +12,7 @@ from control_api.blocks import service
 from control_api.blocks.schemas import block_read
 from control_api.kit.pagination import Paginated
 from control_api.kit.repository import page
-from control_api.kit.runtime import Reading, Writing
+from control_api.kit.runtime import Reading, RuntimeOf, Writing
 from foundry.errors import InvalidParameter
 from foundry.types.control import BlockRead, NounName, Page
 from foundry.types.guardrails import BlockRule
@@ -36,13 +36,16 @@ async def get_block(subject: Reader, session: Reading, name: str) -> BlockRead:
 
 
 @router.put("/{name}")
-async def put_block(subject: Writer, session: Writing, name: NounName, body: BlockRule) -> BlockRead:
-    """Make or replace. Gateways follow within a second. 409 for a name that the configuration file declares."""
+async def put_block(
+    subject: Writer, session: Writing, runtime: RuntimeOf, name: NounName, body: BlockRule
+) -> BlockRead:
+    """Make or replace; 400 for a rule that could never match. Gateways follow within a second. 409 for a name that the configuration file declares."""
     if body.name != name:
         raise InvalidParameter(
             f"the path names '{name}' and the body '{body.name}': make them equal", param="name"
         )
-    return block_read(await service.put(session, subject, body))
+    has_countries = runtime.settings.gateway.country_database is not None
+    return block_read(await service.put(session, subject, body, has_countries=has_countries))
 
 
 @router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT)

@@ -18,13 +18,22 @@ from control_api.models import Block
 from control_api.models.base import FROM_API
 from control_api.routes import service as routes
 from foundry.declare import rules
+from foundry.errors import ConfigurationError, InvalidParameter
+from foundry.gateway.blocks import check_rule
 from foundry.types.guardrails import BlockRule
 
 
-async def put(session: WriteSession, subject: Subject, wanted: BlockRule) -> Block:
-    """Make or replace. Raises InvalidParameter for what cannot hold, Conflict for a name that is taken or the file's."""
+async def put(session: WriteSession, subject: Subject, wanted: BlockRule, *, has_countries: bool) -> Block:
+    """Make or replace. Raises InvalidParameter for what cannot hold, Conflict for a name that is taken or the file's.
+
+    has_countries: a country database is configured, without which a rule about countries matches nobody.
+    """
     await lock_configuration(session)
     refuse(rules.block(wanted, await routes.world(session)))
+    try:
+        check_rule(wanted, has_countries=has_countries)
+    except ConfigurationError as error:
+        raise InvalidParameter(error.message, param=error.param) from error
     row = await repository.rows.put(session, subject, wanted.name, wanted, source=FROM_API)
     await announce(session, Topic.SERVING)
     return row

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import selectinload
 
 from control_api.auth.subject import Subject
 from control_api.kit.db import ReadSession, WriteSession
@@ -49,14 +50,16 @@ async def routes_to(session: ReadSession, deployment_id: str) -> Sequence[str]:
     return await session.all(statement.distinct().order_by(Route.name))
 
 
-async def waiting_routes(session: ReadSession, name: str) -> Sequence[tuple[str, str]]:
-    """Name and task of the routes that name a deployment which does not exist."""
-    statement = (
-        select(Route)
-        .join(RouteTarget)
-        .where(RouteTarget.deployment_name == name, RouteTarget.deployment_id.is_(None))
-    )
-    return [(route.name, route.task) for route in await session.all(statement.distinct())]
+async def wanted_of(session: ReadSession, name: str) -> Sequence[tuple[str, str, str | None]]:
+    """Route, task and adapter of every target that names a deployment, whether it exists or not."""
+    statement = select(Route).where(Route.targets.any(RouteTarget.deployment_name == name))
+    routes = await session.all(statement.options(selectinload(Route.targets)).order_by(Route.name))
+    return [
+        (route.name, route.task, target.model)
+        for route in routes
+        for target in route.targets
+        if target.deployment_name == name
+    ]
 
 
 async def adopt_targets(session: WriteSession, deployment_id: str, name: str) -> None:

@@ -45,7 +45,7 @@ async def put(session: WriteSession, subject: Subject, spec: DeploymentSpec) -> 
     row = await repository.lock_any(session, spec.name)
     if row is None:
         row = _new_row(subject, spec)
-        await _check_waiting(session, spec)
+        await _check_routes(session, spec)
         await session.insert(row)
         await repository.adopt_targets(session, row.id, row.name)
     else:
@@ -131,12 +131,7 @@ async def _change(session: WriteSession, subject: Subject, row: Deployment, spec
     failed = phase is DeploymentPhase.FAILED
     if before == spec and not failed:
         return
-    if before.task != spec.task:
-        routes = await repository.routes_to(session, row.id)
-        if routes:
-            raise Conflict(
-                f"the routes {', '.join(routes)} need task {before.task}: change or delete them first"
-            )
+    await _check_routes(session, spec)
     row.spec = spec.model_dump(mode="json")
     row.generation += 1
     row.attempt += int(failed)
@@ -147,13 +142,21 @@ async def _change(session: WriteSession, subject: Subject, row: Deployment, spec
     await session.flush()
 
 
-async def _check_waiting(session: WriteSession, spec: DeploymentSpec) -> None:
-    """Routes of the configuration file may name a deployment before it exists; then it must compute what they want."""
-    for name, task in await repository.waiting_routes(session, spec.name):
-        if task != spec.task.value:
-            raise Conflict(
-                f"the route {name} waits for this deployment and needs task {task}: change one of them"
-            )
+async def _check_routes(session: WriteSession, spec: DeploymentSpec) -> None:
+    """The deployment must be what its routes want; those of the configuration file may have named it before it existed."""
+    wanted = await repository.wanted_of(session, spec.name)
+    other_task = {route: task for route, task, _ in wanted if task != spec.task.value}
+    if other_task:
+        tasks = ", ".join(f"{route} (task {task})" for route, task in other_task.items())
+        raise Conflict(
+            f"deployment '{spec.name}' would not serve its routes {tasks}: change or delete them first"
+        )
+    lost = {route: adapter for route, _, adapter in wanted if adapter and adapter not in spec.adapters}
+    if lost:
+        adapters = ", ".join(f"{route} (adapter {adapter})" for route, adapter in lost.items())
+        raise Conflict(
+            f"routes ask deployment '{spec.name}' for adapters that it would not have: {adapters}; change them first"
+        )
 
 
 def _new_row(subject: Subject, spec: DeploymentSpec) -> Deployment:

@@ -33,9 +33,8 @@ from control_api.projects import service as projects
 from control_api.routes import service as routes
 from foundry.declare import rules
 from foundry.declare.check import Checked
-from foundry.declare.rules import Finding
+from foundry.declare.rules import Deployed, Finding
 from foundry.located import Path, Problem
-from foundry.types.deployment import Task
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +52,10 @@ async def state(session: ReadSession, cluster: str) -> GatewayFileState | None:
     return await repository.of_cluster(session, cluster)
 
 
-async def known_deployments(session: ReadSession) -> dict[str, Task]:
-    """Deployments that the file's routes can name, and what they compute."""
+async def known_deployments(session: ReadSession) -> dict[str, Deployed]:
+    """Deployments that the file's routes can name."""
     rows = await deployments.list_all(session)
-    return {row.name: routes.row_task(row) for row in rows if row.deleting_at is None}
+    return {row.name: routes.deployed(row) for row in rows if row.deleting_at is None}
 
 
 async def missing(session: WriteSession, cluster: str, path: str) -> None:

@@ -53,6 +53,7 @@ class RouteTarget(Base):
     """Of an engine target; without `deployment_id` while no such deployment exists (the file may name it first)."""
     provider: Mapped[str | None] = mapped_column(String(100))
     model: Mapped[str | None] = mapped_column(String(300))
+    """The vendor's name of the model; of an engine target the adapter, NULL for the model itself."""
     base_url: Mapped[str | None] = mapped_column(String(500))
     price: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # Price as JSON
     share: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # TargetShare as JSON

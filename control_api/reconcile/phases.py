@@ -5,6 +5,7 @@ What it does not know: HTTP, the database, files.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from control_api.clusters.schemas import GatewayPhase, GatewayStatus
@@ -19,6 +20,9 @@ _SCALING_STATES = frozenset({"RUNNING", "DEPLOYING"})
 _ROUTERS = frozenset({"router"})
 """Serve deployments beside the engine's (`serve_apps/engine.py`)."""
 _DETAIL_CHARS = 500
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Refused|NotFound)\b.*:")
+"""Where an exception's own words begin in a traceback."""
 _GATEWAY_PHASES: dict[str, GatewayPhase] = {
     "NOT_STARTED": "starting",
     "DEPLOYING": "starting",
@@ -30,10 +34,11 @@ _GATEWAY_PHASES: dict[str, GatewayPhase] = {
 
 
 def one_line(text: str) -> str:
-    """The words that matter of an engine's message: a traceback's last line, else all of it, in one line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if any(line.startswith("Traceback") for line in lines):
-        lines = lines[-1:]
+    """The words that matter of an engine's message, in one line: of a traceback the last exception, else all of it."""
+    lines = [line.strip() for line in _COLOURS.sub("", text).splitlines() if line.strip()]
+    if any(line.startswith(("Traceback", 'File "')) for line in lines):
+        raised = [number for number, line in enumerate(lines) if _EXCEPTION.match(line)]
+        lines = lines[raised[-1] if raised else -1 :]
     return " ".join(lines)[:_DETAIL_CHARS]
 
 
@@ -66,7 +71,7 @@ def observed(
     if app.status == "RUNNING" or ready:
         return _serving(item, app, ready, at)
     if app.status == "DEPLOY_FAILED":
-        words = one_line(_words(app)) or "Serve gave no reason"
+        words = _reason(app, progress) or "Serve gave no reason"
         return DeploymentStatus(
             phase=DeploymentPhase.FAILED,
             detail=f"{words}; change the deployment, or submit it again to retry",
@@ -147,6 +152,8 @@ def _starting(
     parts = list(app.deployments.values())
     placed = [part for part in parts if any(_is_placed(part))]
     words = one_line(_words(app))
+    if progress is not None and progress.phase is DeploymentPhase.FAILED:
+        words = f"Serve starts it again after: {one_line(progress.detail)}"
     if progress is not None and progress.phase in _STARTING_PHASES:
         return DeploymentStatus(
             phase=progress.phase,
@@ -169,6 +176,14 @@ def _starting(
         last_log_line=log_line,
         updated_at=at,
     )
+
+
+def _reason(app: ServeApplication, progress: Progress | None) -> str:
+    """Why it failed: the engine's own words, else those about its replica, else Serve's about the application."""
+    if progress is not None and progress.phase is DeploymentPhase.FAILED:
+        return one_line(progress.detail)
+    failed = [part.message for part in app.deployments.values() if part.status == app.status]
+    return one_line(next((words for words in failed if words), app.message))
 
 
 def _is_placed(part: ServeDeployment) -> list[bool]:

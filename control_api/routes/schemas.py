@@ -14,7 +14,7 @@ from foundry.types.routing import Routing
 def target_spec(row: RouteTarget) -> TargetSpec:
     """A target as it was asked for."""
     if row.deployment_name is not None:
-        return EngineTargetSpec(deployment=row.deployment_name, **row.share)
+        return EngineTargetSpec(deployment=row.deployment_name, adapter=row.model, **row.share)
     return ProviderTargetSpec(
         provider=row.provider or "",
         model=row.model or "",

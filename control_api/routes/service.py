@@ -22,7 +22,7 @@ from control_api.routes import repository
 from control_api.routes.schemas import route_write
 from foundry.declare import rules
 from foundry.declare.check import guard_check
-from foundry.declare.rules import World
+from foundry.declare.rules import Deployed, World
 from foundry.errors import Conflict, NotFound
 from foundry.telemetry import new_id
 from foundry.types.control import EngineTargetSpec, RouteWrite, TargetShare, TargetSpec
@@ -39,7 +39,7 @@ async def put(session: WriteSession, subject: Subject, name: str, wanted: RouteW
         refuse_if_declared("route", name, row.source)
     engines = [target.deployment for target in wanted.targets if isinstance(target, EngineTargetSpec)]
     found = await deployments.lock_for_routes(session, subject, engines)
-    there = await world(session, {name: row_task(row) for name, row in found.items()})
+    there = await world(session, {name: deployed(row) for name, row in found.items()})
     refuse(rules.route(name, wanted, there))
     refuse(finding for _name, finding in rules.cycles({**there.routes, name: wanted}))
     row = await _write(session, subject, name, wanted, row, found, source=FROM_API)
@@ -71,20 +71,20 @@ def _can_join(row: Route, found: Mapping[str, Deployment]) -> bool:
     return any(target.deployment_id is None and target.deployment_name in found for target in row.targets)
 
 
-async def world(session: ReadSession, computes: Mapping[str, Task] | None = None) -> World:
-    """What the configuration of this instance may refer to. computes: deployments, where they matter."""
+async def world(session: ReadSession, known: Mapping[str, Deployed] | None = None) -> World:
+    """What the configuration of this instance may refer to. known: deployments, where they matter."""
     return World(
         routes={row.name: route_write(row) for row in await repository.everything(session)},
         profiles=await repository.profile_names(session),
         providers=await providers.names(session),
-        deployments=computes,
+        deployments=known,
         check_guard=guard_check(),
     )
 
 
-def row_task(row: Deployment) -> Task:
-    """What a deployment computes."""
-    return Task(row.spec["task"])
+def deployed(row: Deployment) -> Deployed:
+    """What a route must know of a deployment."""
+    return Deployed(Task(row.spec["task"]), tuple(row.spec.get("adapters", ())))
 
 
 async def list_visible(
@@ -165,6 +165,7 @@ def _target_row(
             kind=target.kind,
             deployment_id=deployment.id if deployment else None,
             deployment_name=target.deployment,
+            model=target.adapter,
             share=share,
         )
     return RouteTarget(

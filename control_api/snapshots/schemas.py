@@ -16,6 +16,7 @@ from control_api.models import Deployment, Key, Route, RouteTarget, StoredSnapsh
 from control_api.models.base import FROM_FILE
 from foundry.pricing.book import PriceBook
 from foundry.types.cache import CachePolicy
+from foundry.types.control import EngineTargetSpec
 from foundry.types.deployment import DeploymentPhase, DeploymentSpec, DeploymentStatus, Task
 from foundry.types.money import Price
 from foundry.types.routing import Routing
@@ -76,9 +77,9 @@ def _target(
     row: RouteTarget, engine_root: str, prices: PriceBook, at: datetime
 ) -> EngineTarget | ProviderTarget:
     if row.deployment is not None:
-        return engine_target(row.deployment, engine_root, row.share)
+        return engine_target(row.deployment, engine_root, row.model, row.share)
     if row.deployment_name is not None:
-        return _missing_engine(row.deployment_name, engine_root, row.share)
+        return _missing_engine(row.deployment_name, engine_root, row.model, row.share)
     provider, model = row.provider or "", row.model or ""
     explicit = Price.model_validate(row.price) if row.price is not None else None
     return ProviderTarget(
@@ -92,17 +93,17 @@ def _target(
 
 
 def engine_target(
-    row: Deployment, engine_root: str, share: Mapping[str, Any]
+    row: Deployment, engine_root: str, adapter: str | None, share: Mapping[str, Any]
 ) -> EngineTarget:  # Any: TargetShare as JSON
-    """A deployment as a target: where it is, and how far it has come."""
+    """A deployment as a target: where it is, what to ask it for, and how far it has come."""
     spec = DeploymentSpec.model_validate(row.spec)
     status = DeploymentStatus.model_validate(row.status)
     phase = DeploymentPhase.DELETING if row.deleting_at is not None else status.phase
     return EngineTarget(
-        target_id=f"engine/{row.name}",
+        target_id=EngineTargetSpec(deployment=row.name, adapter=adapter).target_id,
         deployment=row.name,
         base_url=f"{engine_root}/engines/{row.name}",
-        model=spec.served_model_name,
+        model=adapter or spec.served_model_name,
         phase=phase,
         phase_detail=status.detail,
         eta_s=_rounded_eta(status.eta_s),
@@ -111,13 +112,15 @@ def engine_target(
     )
 
 
-def _missing_engine(name: str, engine_root: str, share: Mapping[str, Any]) -> EngineTarget:  # Any: as above
+def _missing_engine(
+    name: str, engine_root: str, adapter: str | None, share: Mapping[str, Any]
+) -> EngineTarget:  # Any: as above
     """A deployment that the configuration file names and nobody has made: not ready, and it says why."""
     return EngineTarget(
-        target_id=f"engine/{name}",
+        target_id=EngineTargetSpec(deployment=name, adapter=adapter).target_id,
         deployment=name,
         base_url=f"{engine_root}/engines/{name}",
-        model=name,
+        model=adapter or name,
         phase=DeploymentPhase.QUEUED,
         phase_detail="no such deployment has been made yet",
         **share,

@@ -55,7 +55,7 @@ def set_route(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="engine/DEPLOYMENT or PROVIDER/MODEL, in order of preference; `=WEIGHT` behind it. Repeatable."
+            help="engine/DEPLOYMENT[/ADAPTER] or PROVIDER/MODEL, in order of preference; `=WEIGHT` behind it. Repeatable."
         ),
     ] = None,
     task: Annotated[str, typer.Option(help="What it computes: generate, embed, rerank, ...")] = "generate",
@@ -255,7 +255,7 @@ def _summary(one: RouteRead | LimitRead | GuardrailRead | BlockRead) -> str:
         said = [*rule.cidrs[:3], *rule.countries, *([rule.user_agent] if rule.user_agent else [])]
         return f"{'only' if rule.allow else 'not'} {', '.join(said)}"
     targets = ", ".join(
-        f"engine/{target.deployment}" if target.kind == "engine" else f"{target.provider}/{target.model}"
+        target.target_id if target.kind == "engine" else f"{target.provider}/{target.model}"
         for target in one.targets
     )
     return f"{one.task.value}, {one.routing.policy}: {targets}"
@@ -302,17 +302,18 @@ def _made(model: type[Entry], content: Mapping[str, object]) -> Entry:
 
 
 def _target(text: str) -> dict[str, object]:
-    """`engine/NAME`, `PROVIDER/MODEL`, either with `=WEIGHT`."""
+    """`engine/NAME`, `engine/NAME/ADAPTER`, `PROVIDER/MODEL`, either with `=WEIGHT`."""
     name, separator, weight = text.rpartition("=")
     where = name if separator else text
     kind, slash, rest = where.partition("/")
     if not slash or not rest:
         raise InvalidParameter(
-            f"--target {text}: write engine/DEPLOYMENT or PROVIDER/MODEL", param="--target"
+            f"--target {text}: write engine/DEPLOYMENT[/ADAPTER] or PROVIDER/MODEL", param="--target"
         )
     share: dict[str, object] = {"weight": weight} if separator else {}
     if kind == "engine":
-        return {"kind": "engine", "deployment": rest, **share}
+        deployment, _, adapter = rest.partition("/")
+        return {"kind": "engine", "deployment": deployment, "adapter": adapter or None, **share}
     return {"kind": "provider", "provider": kind, "model": rest, **share}
 
 

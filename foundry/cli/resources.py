@@ -59,16 +59,20 @@ def add(
     ],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Add a deployment and a route of its served model name. Ready-made: smollm2, minilm, whisper-tiny, piper-joe."""
+    """Add a deployment, and routes of its model name and its adapters. Ready-made: smollm2, minilm, whisper-tiny, piper-joe."""
     from foundry.types.control import EngineTargetSpec
 
     spec = _spec(what)
     with control(running(home)) as client:
         client.deployments.put(spec)
-        if spec.served_model_name not in {route.name for route in client.routes.list()}:
-            target = EngineTargetSpec(deployment=spec.name)
-            client.routes.put(spec.served_model_name, [target], task=spec.task)
-    print(f"{spec.name} will serve the model {spec.served_model_name}: watch `foundry deployments list`")
+        there = {route.name for route in client.routes.list()}
+        names = {spec.served_model_name: None} | {adapter: adapter for adapter in spec.adapters}
+        for name, adapter in names.items():
+            if name not in there:
+                target = EngineTargetSpec(deployment=spec.name, adapter=adapter)
+                client.routes.put(name, [target], task=spec.task)
+    models = ", ".join(names)
+    print(f"{spec.name} will serve the model {models}: watch `foundry deployments list`")
 
 
 @deployments.command()
@@ -115,7 +119,7 @@ def models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     grid = Table("model", "task", "targets", box=None, pad_edge=False)
     for route in found:
         targets = ", ".join(
-            f"engine/{target.deployment}" if target.kind == "engine" else f"{target.provider}/{target.model}"
+            target.target_id if target.kind == "engine" else f"{target.provider}/{target.model}"
             for target in route.targets
         )
         grid.add_row(route.name, route.task.value, targets)

@@ -25,7 +25,7 @@ from foundry.declare.model import (
     named,
     route_from_table,
 )
-from foundry.declare.rules import Finding, World
+from foundry.declare.rules import Deployed, Finding, World
 from foundry.located import Located, Path, Problem, parse, problems_of
 from foundry.pricing.book import PriceRow
 from foundry.providers.vendors import Vendor, over_shipped, vendors
@@ -62,8 +62,8 @@ class Checked:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
-def check(text: str, *, deployments: Mapping[str, Task] | None = None) -> Checked:
-    """Check a file's text. deployments: those that exist, with what they compute; None: not known, nothing said."""
+def check(text: str, *, deployments: Mapping[str, Deployed] | None = None) -> Checked:
+    """Check a file's text. deployments: those that exist; None: not known, nothing said."""
     document, broken = parse(text)
     if broken is not None:
         return Checked(GatewayFile(), {}, (broken,))
@@ -73,7 +73,7 @@ def check(text: str, *, deployments: Mapping[str, Task] | None = None) -> Checke
 class _Checker:
     """One run over one document."""
 
-    def __init__(self, document: Located, deployments: Mapping[str, Task] | None) -> None:
+    def __init__(self, document: Located, deployments: Mapping[str, Deployed] | None) -> None:
         self._document = document
         self._deployments = deployments
         self._problems: list[Problem] = []

@@ -10,8 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Literal, NamedTuple
 
 import re2
 
@@ -34,6 +33,13 @@ class Finding:
     severity: Literal["error", "warning"] = "error"
 
 
+class Deployed(NamedTuple):
+    """What a route must know of a deployment."""
+
+    task: Task
+    adapters: Collection[str] = ()
+
+
 @dataclass(frozen=True)
 class World:
     """What names may refer to."""
@@ -41,7 +47,7 @@ class World:
     routes: Mapping[str, RouteWrite] = field(default_factory=dict[str, RouteWrite])
     profiles: Collection[str] = ()
     providers: Collection[str] = ()
-    deployments: Mapping[str, Task] | None = None
+    deployments: Mapping[str, Deployed] | None = None
     """None: not known here, so nothing is said about them."""
     countries: bool = True
     """Whether a country database is configured."""
@@ -74,18 +80,7 @@ def profiles(names: Collection[str], world: World, path: Path = ("guardrails",))
 
 
 def limit(entry: LimitEntry, world: World) -> Iterator[Finding]:
-    """Everything about one limit."""
-    if entry.meter == "concurrency" and entry.window is not None:
-        yield Finding(("window",), "concurrency has no window: leave it out")
-    if entry.meter != "concurrency" and entry.window is None:
-        words = f'is missing: over what time {entry.meter} are counted, e.g. window = "minute"'
-        yield Finding(("window",), words)
-    if entry.meter != "usd" and entry.amount != entry.amount.to_integral_value():
-        yield Finding(("amount",), f"{entry.meter} are counted in whole numbers")
-    try:
-        ZoneInfo(entry.time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        yield Finding(("time_zone",), 'no such time zone: use an IANA name, e.g. "Europe/Madrid"')
+    """What a limit names."""
     yield from _known_routes(("routes",), entry.routes, world)
     if entry.scope == "route":
         yield from _known_routes(("subjects",), entry.subjects, world)
@@ -172,17 +167,27 @@ def _target(place: int, target: TargetSpec, task: Task, world: World) -> Iterato
     if target.canary_percent is not None and target.shadow_percent is not None:
         yield Finding((*path, "shadow_percent"), "a target is a canary or a shadow, not both")
     if isinstance(target, EngineTargetSpec):
-        if world.deployments is None:
-            return
-        computes = world.deployments.get(target.deployment)
-        if computes is None:
-            words = f"no deployment '{target.deployment}' yet; {did_you_mean(target.deployment, world.deployments)}"
-            yield Finding((*path, "deployment"), words, "warning")
-        elif computes is not task:
-            words = f"deployment '{target.deployment}' computes '{computes}', the route wants '{task}'"
-            yield Finding((*path, "deployment"), words)
+        if world.deployments is not None:
+            yield from _engine(path, target, task, world.deployments)
     elif target.provider not in world.providers:
         yield unknown_provider((*path, "provider"), target.provider, world)
+
+
+def _engine(
+    path: Path, target: EngineTargetSpec, task: Task, deployments: Mapping[str, Deployed]
+) -> Iterator[Finding]:
+    found = deployments.get(target.deployment)
+    if found is None:
+        words = f"no deployment '{target.deployment}' yet; {did_you_mean(target.deployment, deployments)}"
+        yield Finding((*path, "deployment"), words, "warning")
+        return
+    if found.task is not task:
+        words = f"deployment '{target.deployment}' computes '{found.task}', the route wants '{task}'"
+        yield Finding((*path, "deployment"), words)
+    if target.adapter is not None and target.adapter not in found.adapters:
+        known = did_you_mean(target.adapter, found.adapters)
+        words = f"deployment '{target.deployment}' has no adapter '{target.adapter}'; {known}"
+        yield Finding((*path, "adapter"), words)
 
 
 def _shares(entry: RouteWrite) -> Iterator[Finding]:
@@ -207,7 +212,7 @@ def _shares(entry: RouteWrite) -> Iterator[Finding]:
 
 def _identity(target: TargetSpec) -> object:
     if isinstance(target, EngineTargetSpec):
-        return target.deployment
+        return target.deployment, target.adapter
     return target.provider, target.model, target.base_url
 
 

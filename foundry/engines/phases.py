@@ -84,8 +84,9 @@ class PhaseReporter:
             log.info("engine_phase", elapsed_s=round(elapsed_s, 1), **state.model_dump(mode="json"))
 
     def withdraw(self) -> None:
-        """Remove the file: the replica ends as it was told to."""
-        self._path.unlink(missing_ok=True)
+        """Remove the file: the replica ends as it was told to. Words about a failure stay, until another replica starts."""
+        if self._phase is not DeploymentPhase.FAILED:
+            self._path.unlink(missing_ok=True)
 
 
 def _parse(path: Path) -> ReplicaPhase | None:

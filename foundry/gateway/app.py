@@ -10,31 +10,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-import msgspec
 import structlog
 
 from foundry.codecs import CODECS
 from foundry.codecs.openai_errors import error_body
 from foundry.errors import SpoolFull
-from foundry.gateway.blocks import Countries, Networks
-from foundry.gateway.cache.assembly import answer_cache
-from foundry.gateway.delivery import Delivery, Receive, Scope, Send
+from foundry.gateway.assembly import Plant, Traffic, Works
+from foundry.gateway.delivery import Receive, Scope, Send
 from foundry.gateway.exchange import Exchange
-from foundry.gateway.guardrails.workers import Workers
-from foundry.gateway.inner import Inner
-from foundry.gateway.intake import Intake
-from foundry.gateway.lifecycle import Lifecycle
+from foundry.gateway.health import Health
 from foundry.gateway.limits.wire import LedgerClient
-from foundry.gateway.limits.wiring import Limits
-from foundry.gateway.routing.wiring import Routing
-from foundry.gateway.signing import public_key_from_pem
-from foundry.gateway.snapshot import SnapshotStore, pull
-from foundry.gateway.stateful.desk import Desk
-from foundry.gateway.stateful.state import State
-from foundry.gateway.surface import Surface, endpoints
-from foundry.gateway.transport import Transport
-from foundry.metrics.spool import Spool
-from foundry.metrics.writer import Shipper
+from foundry.gateway.snapshot import pull
 from foundry.settings import Settings
 from foundry.telemetry import accepted_request_id, new_id
 
@@ -60,58 +46,16 @@ class Gateway:
         ledger: LedgerClient | None = None,
     ) -> None:
         self._settings = settings
-        gateway = settings.gateway
-        self._transport = Transport(
-            connect_timeout_s=gateway.connect_timeout_s, read_timeout_s=gateway.read_timeout_s
-        )
-        self._workers = Workers(gateway.guard_workers)
-        self.snapshots = SnapshotStore(
-            settings.home / "snapshots" / f"{gateway.cluster}.json",
-            cluster=gateway.cluster,
-            public_key=public_key_from_pem(settings.secret("snapshot_public.pem")),
-            engine_token=settings.secret("engine.token"),
-            workers=self._workers,
-            countries=Countries(gateway.country_database) if gateway.country_database else None,
-        )
-        spool_dir = settings.home / "spool" / gateway_id
-        self.spool = Spool(
-            spool_dir, segment_bytes=gateway.spool_segment_bytes, max_bytes=gateway.spool_max_bytes
-        )
-        self.shipper = Shipper(
-            spool_dir, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
-        )
-        self._delivery = Delivery(
-            transport=self._transport,
-            sink=self.spool,
-            cluster=gateway.cluster,
-            gateway=gateway_id,
-            sends_request_id=sends_request_id,
-        )
-        self.limits = Limits(settings, gateway_id, ledger)
-        self.routing = Routing(self._transport, self.snapshots, self._delivery.settle)
-        """What this replica knows of targets; `holder.wake` may be set to start engines on demand."""
-        inner = Inner()
-        self._in_flight = 0
-        self._cache = answer_cache(gateway, self._delivery, inner)
-        self.state = State(
-            settings, inner, self._delivery, busy=lambda: self._in_flight > gateway.batch_yield_above
-        )
-        intake = Intake(max_body_bytes=gateway.max_body_bytes, body_timeout_s=gateway.body_timeout_s)
-        self._lifecycle = Lifecycle(
-            snapshots=self.snapshots,
-            intake=intake,
-            delivery=self._delivery,
-            limiter=self.limits.limiter,
-            routing=self.routing,
-            cache=self._cache,
-            responses=self.state.responses_entry,
-            pepper=bytes.fromhex(settings.secret("key_pepper")),
-            trusted_proxies=Networks(gateway.trusted_proxies),
-            inner=inner,
-        )
-        inner.bind(self._lifecycle)
-        self.surface = Surface(endpoints(self.state))
-        self._desk = Desk(self.surface, self._lifecycle, intake, self._delivery)
+        self._traffic = Traffic()
+        plant = Plant.of(settings, gateway_id, sends_request_id=sends_request_id)
+        works = Works.of(settings, gateway_id, plant, self._traffic, ledger)
+        self._transport, self._workers = plant.transport, plant.workers
+        self.snapshots, self.spool, self.shipper = plant.snapshots, plant.spool, plant.shipper
+        self.limits, self.routing, self.state = works.limits, works.routing, works.state
+        """Of `routing`, `holder.wake` may be set to start engines on demand."""
+        self.surface = works.surface
+        self._cache, self._lifecycle, self._desk = works.cache, works.lifecycle, works.desk
+        self._report = Health(plant.snapshots, plant.spool, plant.shipper, plant.delivery, works.cache)
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
@@ -183,11 +127,11 @@ class Gateway:
             codec.name if codec else "unknown", accepted_request_id(headers.get(b"x-request-id", b""))
         )
         if codec is not None:
-            self._in_flight += 1
+            self._traffic.in_flight += 1
             try:
                 await self._lifecycle.infer(codec, exchange, headers, scope, receive, send)
             finally:
-                self._in_flight -= 1
+                self._traffic.in_flight -= 1
         else:
             await self._desk.serve(exchange, headers, scope, receive, send)
 
@@ -199,21 +143,6 @@ class Gateway:
         await send({"type": "http.response.body", "body": error_body(error, new_id("req"))})
 
     async def _health(self, send: Send) -> None:
-        applied = self.snapshots.applied_at
-        body = msgspec.json.encode(
-            {
-                "status": "ok" if self.snapshots.version else "waiting for the first snapshot",
-                "snapshot_version": self.snapshots.version,
-                "snapshot_applied_at": applied.isoformat() if applied else None,
-                "spooled_bytes": self.spool.used_bytes,
-                "usage_lag_s": round(self.shipper.lag.oldest_age_s, 3),
-            }
-        )
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200 if self.snapshots.version else 503,
-                "headers": [_JSON],
-            }
-        )
+        status, body = self._report.report()
+        await send({"type": "http.response.start", "status": status, "headers": [_JSON]})
         await send({"type": "http.response.body", "body": body})

@@ -24,6 +24,7 @@ from foundry.gateway.exchange import Exchange
 from foundry.gateway.guardrails.streams import UNGUARDED, Passage
 from foundry.gateway.routing.asking import Ask, Live, require_whole
 from foundry.gateway.transport import Transport
+from foundry.pricing.unknown import UnknownPrices
 from foundry.types.routing import Policy
 from foundry.types.usage import UsageRecord
 
@@ -72,6 +73,8 @@ class Delivery:
         self._cluster = cluster
         self._gateway = gateway
         self._sends_request_id = sends_request_id
+        self.unknown_prices = UnknownPrices()
+        """Requests that were settled without a cost."""
 
     def settle(self, exchange: Exchange) -> None:
         """Write the usage record, once. Synchronous: it also runs under cancellation. Raises SpoolFull."""
@@ -81,7 +84,14 @@ class Delivery:
                 record = exchange.record(cluster=self._cluster, gateway=self._gateway)
             finally:
                 exchange.settle_limits()
+            if record.price_status == "unknown":
+                self._note_unknown(exchange)
             self._sink.append(record)
+
+    def _note_unknown(self, exchange: Exchange) -> None:
+        for attempt in exchange.attempts:
+            if attempt.cost_usd is None:
+                self.unknown_prices.note(attempt.upstream.target_id, attempt.unpriced)
 
     async def answer(self, exchange: Exchange, answer: Answer, send: Send) -> None:
         """Send a whole answer, after its guards looked at it and after settling."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
+_NONE: frozenset[str] = frozenset()
 _DOUBT: dict[UsageSource, int] = {"none": 0, "reported": 1, "partial": 2, "estimated": 3}
 _CLIENT_CLOSED = 499
 """nginx's status for a caller that left before it was answered."""
@@ -40,8 +41,8 @@ class Attempt:
     """One try at one target, with its own counts and its own bill."""
 
     __slots__ = (
-        "answered", "cost_usd", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "upstream",
-        "usage_source",
+        "answered", "cost_usd", "counts", "error_code", "first_byte_ns", "hedged", "opened_ns", "outcome", "route", "status", "unpriced",
+        "upstream", "usage_source",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream, route: str = "", *, hedged: bool = False) -> None:
@@ -60,6 +61,8 @@ class Attempt:
         self.usage_source: UsageSource = "none"
         self.cost_usd: Decimal | None = _ZERO
         """Known once the record is made."""
+        self.unpriced = ""
+        """Then: why its cost is not known."""
 
     def fail(self, error: FoundryError) -> None:
         """Remember why it failed."""
@@ -81,7 +84,8 @@ class Attempt:
             return _ZERO, "", "free"
         try:
             return cost_usd_of(price, self.counts), price.price_id if price else "", "priced"
-        except PriceUnknown:
+        except PriceUnknown as error:
+            self.unpriced = error.message
             return None, price.price_id if price else "", "unknown"
 
     def record(self) -> AttemptRecord:
@@ -110,7 +114,7 @@ class Exchange:
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
         "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "outcome", "policy",
         "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
-        "status", "streamed", "user",
+        "status", "streamed", "user", "within",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -131,6 +135,8 @@ class Exchange:
         self.decisions: Decisions | None = None
         self.guard: Guarding | None = None  # None: nothing is guarded
         self.reservation: Reservation | None = None
+        self.within: Reservation | None = None
+        """What the request that this one is a part of holds already (a guard's question, an embedding for the cache)."""
         self.streamed = self.settled = self.shadow = False
         self.head_sent = False
         """The head of a stream has gone out: what follows, errors too, are events."""
@@ -147,6 +153,11 @@ class Exchange:
     def attempt(self) -> Attempt | None:
         """The one that answers, or the last one tried."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Ids of targets that limits rule out for this request."""
+        return self.reservation.excluded if self.reservation is not None else _NONE
 
     def begin(self, upstream: Upstream, *, hedged: bool = False) -> Attempt:
         """Start to ask a target."""

@@ -77,12 +77,17 @@ class Inner:
         batch_id: str = "",
         answer_id: str = "",
         for_guard: bool = False,
+        within: Exchange | None = None,
     ) -> InnerAnswer:
-        """One whole request; errors come as the answer that a caller would see. Raises SpoolFull when no record can be kept."""
+        """One whole request; errors come as the answer that a caller would see. within: the request that it is a part of; what
+        it uses is charged, but it is not one more request, nor one more at a time. Raises SpoolFull when no record can be
+        kept."""
         assert self._lifecycle is not None  # noqa: S101  bound when the gateway is made
         exchange = Exchange(codec.name, request_id)
         exchange.acting_for, exchange.batch_id, exchange.answer_id = key_hash, batch_id, answer_id
         exchange.for_guard = for_guard
+        if within is not None:
+            exchange.within = within.reservation or within.within
         status, headers, parts = 0, dict[bytes, bytes](), list[bytes]()
         given = False
 

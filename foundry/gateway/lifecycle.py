@@ -35,6 +35,7 @@ from foundry.gateway.inner import Inner
 from foundry.gateway.intake import Intake
 from foundry.gateway.keys import hash_key
 from foundry.gateway.limits.limiter import Limiter
+from foundry.gateway.limits.rules import PLAIN, Bound, Demand
 from foundry.gateway.routing.asking import Ask
 from foundry.gateway.routing.waiting import Wait, wait_of
 from foundry.gateway.routing.wiring import Routing
@@ -168,7 +169,7 @@ class Lifecycle:
 
     async def _guard(self, index: Index, exchange: Exchange, call: Call, route: Route) -> Call:
         """What of the request may go on. Raises GuardrailBlocked, GuardrailUnavailable."""
-        plan = index.guards.plan(_profiles(index, route), exchange.key.guardrails if exchange.key else ())
+        plan = index.guards.plan(route.guardrails, exchange.key.guardrails if exchange.key else ())
         if plan is None or exchange.for_guard:
             return call
 
@@ -230,10 +231,21 @@ class Lifecycle:
                 if exchange.protocol == RESPONSES.name
                 else 0
             )
-            demand, limiter = binding.demand(call, max(size, exchange.request_bytes)), self._limiter
-            exchange.reservation = limiter.try_reserve(binding, demand, call.user) or await limiter.reserve(
-                binding, demand, call.user
-            )
+            demand = binding.demand(call, max(size, exchange.request_bytes))
+            await self._reserve(exchange, binding, demand, call.user)
+
+    async def limit_plain(self, index: Index, exchange: Exchange) -> None:
+        """Reserve for a request that no model answers. Raises LimitExceeded or LimitsUnavailable."""
+        assert exchange.key is not None  # noqa: S101  authorise sets it or raises
+        bound = index.limits.of_key(exchange.key)
+        if bound is not None:
+            await self._reserve(exchange, bound, PLAIN, "")
+
+    async def _reserve(self, exchange: Exchange, bound: Bound, demand: Demand, user: str) -> None:
+        limiter, within = self._limiter, exchange.within
+        exchange.reservation = limiter.try_reserve(bound, demand, user, within) or await limiter.reserve(
+            bound, demand, user, within
+        )
 
     async def _forward(
         self, index: Index, wait: Wait, codec: Codec, exchange: Exchange, call: Call, route: Route, send: Send
@@ -255,18 +267,6 @@ class Lifecycle:
             await self._delivery.answer(exchange, live.answer, send)
         finally:
             live.close()
-
-
-def _profiles(index: Index, route: Route) -> tuple[str, ...]:
-    """The route's guardrails, and those of every route that may answer in its place."""
-    routing, profiles = route.entry.routing, route.entry.guardrails
-    if not routing.fallbacks and routing.hold.overflow_route is None:
-        return profiles
-    for name in (*routing.fallbacks, routing.hold.overflow_route):
-        other = index.routes.get(name) if name is not None else None
-        if other is not None:
-            profiles += other.entry.guardrails
-    return profiles
 
 
 def _credential(headers: dict[bytes, bytes]) -> bytes:

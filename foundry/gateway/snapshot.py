@@ -26,6 +26,7 @@ from foundry.gateway.guardrails.compiled import Guards
 from foundry.gateway.guardrails.workers import Workers
 from foundry.gateway.limits.rules import LimitRules
 from foundry.gateway.signing import SnapshotRejected, verify
+from foundry.gateway.stand_ins import with_stand_ins
 from foundry.gateway.upstream import Upstream
 from foundry.providers.vendors import Vendor, merged
 from foundry.types.snapshot import KeyEntry, RouteEntry, SignedSnapshot, Snapshot
@@ -39,10 +40,18 @@ _BACKOFF_S = (0.2, 15.0)
 class Route:
     """A route with its targets made callable."""
 
-    __slots__ = ("cache", "entry", "upstreams")
+    __slots__ = ("cache", "entry", "guardrails", "upstreams")
 
-    def __init__(self, entry: RouteEntry, engine_token: str, vendors: Mapping[str, Vendor] | None) -> None:
+    def __init__(
+        self,
+        entry: RouteEntry,
+        engine_token: str,
+        vendors: Mapping[str, Vendor] | None,
+        routes: Mapping[str, RouteEntry],
+    ) -> None:
         self.entry = entry
+        self.guardrails = tuple(name for other in with_stand_ins(entry, routes) for name in other.guardrails)
+        """Profiles of the route, and of every route that may answer in its place."""
         self.cache = CacheRule.of(entry)
         self.upstreams = tuple(
             Upstream(target, engine_token=engine_token, vendors=vendors) for target in entry.targets
@@ -72,7 +81,8 @@ class Index:
             entry.key_id: entry.expires_at.timestamp() for entry in snapshot.keys if entry.expires_at
         }
         vendors = _vendors(snapshot)
-        self.routes = {entry.name: Route(entry, engine_token, vendors) for entry in snapshot.routes}
+        entries = {entry.name: entry for entry in snapshot.routes}
+        self.routes = {entry.name: Route(entry, engine_token, vendors, entries) for entry in snapshot.routes}
 
 
 def _vendors(snapshot: Snapshot) -> Mapping[str, Vendor]:

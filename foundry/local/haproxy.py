@@ -1,8 +1,10 @@
 """Keep HAProxy on loopback: a wrapper around the bundled binary that narrows the addresses Ray's template leaves open.
 
 Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
-binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`) and becomes HAProxy, with the
-same process id, so Ray's reloads and signals work unchanged. What it does not know: what HAProxy routes.
+binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`; `option splice-...` goes) and
+becomes HAProxy, with the same process id, so Ray's reloads and signals work unchanged. Spliced, HAProxy 2.8.25 does not always see
+that a caller has left before its answer began: the session stays, spins on a core, and the engine generates for nobody.
+What it does not know: what HAProxy routes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _SCRIPT: Final = r"""#!/bin/sh
 previous=""
 for argument in "$@"; do
     if [ "$previous" = "-f" ]; then
-        sed -i 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' "$argument" || exit 1
+        sed -i -e 's/^\([[:space:]]*bind[[:space:]]\{1,\}\)\*\{0,1\}:\([0-9]\)/\1@ADDRESS@:\2/' \
+            -e '/^[[:space:]]*option[[:space:]]\{1,\}splice-/d' "$argument" || exit 1
     fi
     previous="$argument"
 done

@@ -12,7 +12,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from foundry.types.cache import CachePolicy
-from foundry.types.deployment import DeploymentName, DeploymentSpec, DeploymentStatus, Task
+from foundry.types.deployment import AdapterName, DeploymentName, DeploymentSpec, DeploymentStatus, Task
 from foundry.types.guardrails import BlockRule, GuardrailProfile
 from foundry.types.limits import LimitEntry
 from foundry.types.money import Price
@@ -170,6 +170,13 @@ class EngineTargetSpec(TargetShare):
 
     kind: Literal["engine"] = "engine"
     deployment: DeploymentName
+    adapter: AdapterName | None = None
+    """One of the deployment's LoRA adapters; None: the model itself."""
+
+    @property
+    def target_id(self) -> str:
+        """As usage records and headers name it."""
+        return f"engine/{self.deployment}" + (f"/{self.adapter}" if self.adapter else "")
 
 
 class ProviderTargetSpec(TargetShare):

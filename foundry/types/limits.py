@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Meter = Literal["requests", "input_tokens", "output_tokens", "tokens", "concurrency", "usd"]
 Window = Literal["second", "minute", "hour", "day", "week", "month", "total"]
@@ -30,7 +30,7 @@ class LimitEntry(BaseModel):
     routes: tuple[str, ...] | None = None
     """Only requests to these routes count; None: all."""
     amount: Annotated[Decimal, Field(ge=0, max_digits=24, decimal_places=9)]
-    window: Window | None = None
+    window: Window | None = Field(default=None, validate_default=True)
     """None only for concurrency."""
     time_zone: str = "UTC"
     """IANA name; where the day, week (Monday) and month begin."""
@@ -46,13 +46,20 @@ class LimitEntry(BaseModel):
             ) from error
         return name
 
-    @model_validator(mode="after")
-    def _whole(self) -> LimitEntry:
-        if (self.window is None) != (self.meter == "concurrency"):
-            raise ValueError(
-                f"limit '{self.name}': a {self.meter} limit "
-                + ("needs a window" if self.window is None else "has no window")
-            )
-        if self.meter != "usd" and self.amount != self.amount.to_integral_value():
-            raise ValueError(f"limit '{self.name}': {self.amount} {self.meter} is not a whole number")
-        return self
+    @field_validator("amount")
+    @classmethod
+    def _whole(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
+        meter = info.data.get("meter", "usd")
+        if meter != "usd" and amount != amount.to_integral_value():
+            raise ValueError(f"{meter} are counted in whole numbers, not {amount}: write one")
+        return amount
+
+    @field_validator("window")
+    @classmethod
+    def _fits_the_meter(cls, window: Window | None, info: ValidationInfo) -> Window | None:
+        meter = info.data.get("meter")
+        if meter == "concurrency" and window is not None:
+            raise ValueError("concurrency has no window: leave it out")
+        if meter not in {None, "concurrency"} and window is None:
+            raise ValueError(f"say over what time {meter} are counted, e.g. window = 'minute'")
+        return window

@@ -47,7 +47,7 @@ class Target(SnapshotModel):
     """What every kind of target has."""
 
     target_id: str
-    """Stable id, e.g. "engine/smollm2" or "openai/gpt-4o-mini": it goes into usage records and headers."""
+    """Stable id, e.g. "engine/smollm2", "engine/smollm2/ADAPTER" or "openai/gpt-4o-mini": it goes into usage records and headers."""
     model: str
     """The name that the engine or the vendor knows the model by."""
     price: Price | None = None

@@ -16,6 +16,7 @@ from foundry.errors import Conflict, NotFound
 from foundry.types.control import ProviderTargetSpec, RouteWrite, TargetSpec
 from foundry.types.deployment import DeploymentSpec
 from tests.control_api.conftest import DEPLOYMENT, ENGINE_ROUTE, Api
+from tests.control_api.test_snapshots import settled
 
 pytestmark = pytest.mark.postgres
 
@@ -62,6 +63,31 @@ async def test_a_route_needs_its_deployment_and_keeps_it(api: Api) -> None:
     assert (await api.client.delete("/v1/deployments/smollm2")).status_code == 202
     late = await api.client.put("/v1/routes/late", json=ENGINE_ROUTE)
     assert (late.status_code, "being deleted" in late.json()["detail"]) == (400, True)
+
+
+async def test_adapters_are_model_names_and_stay_while_routes_use_them(api: Api) -> None:
+    adapted = DEPLOYMENT | {"adapters": {"poet": "file:///poet", "bard": "file:///bard"}}
+    await api.client.put("/v1/deployments/smollm2", json=adapted)
+    engine = {"kind": "engine", "deployment": "smollm2"}
+    body = {"targets": [engine | {"adapter": "poet", "weight": 2}, engine]}
+    made = await api.client.put("/v1/routes/verse", json=body)
+    assert made.status_code == 200, made.text
+    got = (await api.client.get("/v1/routes/verse")).json()
+    assert got == made.json()
+    assert [target["adapter"] for target in got["targets"]] == ["poet", None]
+    (entry,) = (await settled(api)).routes
+    assert [(target.target_id, target.model) for target in entry.targets] == [
+        ("engine/smollm2/poet", "poet"),
+        ("engine/smollm2", DEPLOYMENT["served_model_name"]),
+    ]
+    unknown = await api.client.put("/v1/routes/v2", json={"targets": [engine | {"adapter": "clerk"}]})
+    assert (unknown.status_code, unknown.json()["param"]) == (400, "targets[0].adapter")
+    assert "known are bard, poet" in unknown.json()["detail"]
+    fewer = DEPLOYMENT | {"adapters": {"bard": "file:///bard"}}
+    lost = await api.client.put("/v1/deployments/smollm2", json=fewer)
+    assert (lost.status_code, "verse (adapter poet)" in lost.json()["detail"]) == (409, True)
+    assert (await api.client.put("/v1/routes/verse", json={"targets": [engine]})).is_success
+    assert (await api.client.put("/v1/deployments/smollm2", json=fewer)).is_success
 
 
 async def test_concurrent_writers_of_one_name_make_one_row(api: Api) -> None:

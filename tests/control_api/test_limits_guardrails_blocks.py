@@ -98,12 +98,39 @@ async def test_what_cannot_hold_is_refused_with_a_next_step(api: Api) -> None:
     assert "canary or a shadow" in await refusal(
         api, "/v1/routes/r", {"targets": [VENDOR | {"canary_percent": 5}]}
     )
-    assert "window" in await refusal(api, "/v1/limits/daily", LIMIT | {"window": None})
+    timeless = await api.client.put("/v1/limits/daily", json=LIMIT | {"window": None})
+    assert (timeless.status_code, timeless.json()["errors"][0]["location"]) == (400, "body.window")
     assert "no route 'x'" in await refusal(api, "/v1/limits/daily", LIMIT | {"routes": ["x"]})
     assert "host bits" in await refusal(api, "/v1/blocks/lan", BLOCK | {"cidrs": ["10.0.0.1/8"]})
     assert "without guards" in await refusal(api, "/v1/guardrails/house", PROFILE | {"guards": []})
     key = await api.client.post("/v1/keys", json={"name": "k", "guardrails": ["hose"]})
     assert (key.status_code, key.json()["param"]) == (400, "guardrails[0]")
+
+
+GUARD: dict[str, Any] = {"kind": "jailbreak", "action": "block", "stages": ["input"]}
+
+
+@pytest.mark.parametrize(
+    ("guard", "param", "words"),
+    [
+        ({"kind": "jailbrake"}, "guards[0].kind", "use one of"),
+        ({"kind": "json_schema", "action": "redact", "stages": ["output"]}, "guards[0].action", "cannot redact"),
+        ({"kind": "json_schema"}, "guards[0].stages", "works at the stages"),
+        ({"options": {"treshold": 1}}, "guards[0].options.treshold", "treshold"),
+    ],
+)
+async def test_a_guard_that_could_not_work_is_refused(
+    api: Api, guard: dict[str, Any], param: str, words: str
+) -> None:
+    answer = await api.client.put("/v1/guardrails/house", json={"name": "house", "guards": [GUARD | guard]})
+    assert (answer.status_code, answer.json()["param"]) == (400, param), answer.text
+    assert words in answer.json()["detail"]
+
+
+async def test_a_rule_about_countries_needs_a_country_database(api: Api) -> None:
+    answer = await api.client.put("/v1/blocks/abroad", json={"name": "abroad", "countries": ["DE"]})
+    assert (answer.status_code, answer.json()["param"]) == (400, "countries")
+    assert "gateway.country_database" in answer.json()["detail"]
 
 
 async def test_fallbacks_may_not_come_back(api: Api) -> None:

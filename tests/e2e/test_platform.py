@@ -190,6 +190,24 @@ def test_the_engines_own_refusal_reaches_the_caller(client: openai.OpenAI) -> No
     assert "temperature" in str(caught.value)
 
 
+def test_whoever_leaves_before_an_unstreamed_answer_is_noticed(
+    platform: Instance, control: ControlClient
+) -> None:
+    """Each of them: HAProxy 2.8 lost one in three while it spliced (foundry/local/haproxy.py)."""
+    body = {"model": CHAT, "messages": QUESTION, "max_tokens": 4000, "ignore_eos": True}
+    ids = [f"leaves-{number}" for number in range(10)]
+    for number, request_id in enumerate(ids):
+        headers = {"authorization": f"Bearer {platform.admin_key}", "x-request-id": request_id}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{platform.openai_url}/chat/completions",
+                json=body,
+                headers=headers,
+                timeout=0.5 + number % 3,
+            )
+    assert {_record(control, request_id)["outcome"] for request_id in ids} == {"aborted"}
+
+
 def test_engines_are_not_open(platform: Instance) -> None:
     root = platform.openai_url.removesuffix("/v1")
     body = {"model": CHAT, "messages": QUESTION}

@@ -42,6 +42,8 @@ class ScriptedUpstream:
     """Sent with every scripted status; empty: not sent."""
     alive: bool = True
     """What `/health` and `/v1/models` say."""
+    asleep: bool = False
+    """`/health` is never answered, as Serve's fallback proxy never answers for an engine scaled to zero."""
     probes: int = 0
     url: str = ""
     fail_first: int = 0
@@ -85,6 +87,8 @@ class ScriptedUpstream:
 
     async def _probed(self, _request: web.Request) -> web.StreamResponse:
         self.probes += 1
+        if self.asleep:
+            await self._wait_for(asyncio.Event())
         return web.json_response({}, status=200 if self.alive else 503)
 
     async def _note(self, request: web.Request) -> dict[str, Any]:

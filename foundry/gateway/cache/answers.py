@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
+import structlog
+
 from foundry.codecs.base import JSON, SSE, Answer, Call, Codec
 from foundry.codecs.replay import Replay
 from foundry.gateway.cache.kept import Kept, KeptStore
@@ -18,7 +20,9 @@ from foundry.gateway.cache.question import question_of
 from foundry.gateway.cache.recording import Recording
 from foundry.gateway.delivery import Delivery, Send
 from foundry.gateway.exchange import Exchange
-from foundry.gateway.snapshot import Route
+from foundry.gateway.snapshot import Index, Route
+
+log = structlog.get_logger()
 
 CacheState = Literal["hit", "semantic", "miss", "bypass"]
 Embed = Callable[[Exchange, str, str], Awaitable[list[float] | None]]
@@ -63,6 +67,14 @@ class AnswerCache:
         self._max_answer_bytes = max_answer_bytes
         self._embed = embed
         self._replays = replays
+        self._told = False
+
+    def without_valkey(self, index: Index) -> int:
+        """How many routes want their answers in a Valkey that is not configured."""
+        if self._shared is not None:
+            return 0
+        caches = [route.cache for route in index.routes.values()]
+        return sum(rule is not None and rule.policy.backend == "valkey" for rule in caches)
 
     async def serve(
         self,
@@ -180,7 +192,18 @@ class AnswerCache:
             await self._shared.aclose()
 
     def _store(self, rule: CacheRule) -> KeptStore:
-        return self._shared if rule.policy.backend == "valkey" and self._shared is not None else self._memory
+        if rule.policy.backend != "valkey":
+            return self._memory
+        if self._shared is not None:
+            return self._shared
+        if not self._told:
+            self._told = True
+            log.warning(
+                "cache_valkey_not_configured",
+                meaning="each replica keeps the answers of routes with backend 'valkey' in its own memory",
+                next="set gateway.valkey_url (FOUNDRY_GATEWAY__VALKEY_URL), or the routes' backend to 'memory'",
+            )
+        return self._memory
 
     async def _look_by_meaning(
         self,

@@ -47,6 +47,7 @@ class Embedder:
                 body,
                 key_hash=exchange.key.key_hash,
                 request_id=f"{exchange.request_id}-cache"[:128],
+                within=exchange,
             )
             if answer.status == _OK:
                 return _decoder.decode(answer.body).data[0].embedding

@@ -64,6 +64,7 @@ class RouteAsker:
             key_hash=key.key_hash,
             request_id=self._guarded.request_id,
             for_guard=True,
+            within=self._guarded,
         )
         if answer.status != _OK:
             raise GuardrailUnavailable(f"the route '{route}' answered {answer.status}")

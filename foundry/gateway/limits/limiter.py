@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from foundry.errors import LimitsUnavailable
 from foundry.gateway.limits.refusal import Claim, Headers, headers_of, refusal_of
-from foundry.gateway.limits.rules import CONCURRENCY, REQUESTS, USD, Binding, Demand, usd_to_units
+from foundry.gateway.limits.rules import CONCURRENCY, REQUESTS, USD, Bound, Demand, usd_to_units
 from foundry.gateway.limits.shares import Shares
-from foundry.gateway.limits.slices import Waiter
+from foundry.gateway.limits.slices import Slice, Waiter
 from foundry.gateway.limits.wire import LedgerClient
 from foundry.types.usage import UsageCounts
 
@@ -34,10 +34,12 @@ class Use(NamedTuple):
 class Reservation:
     """What one request holds. `settle` it exactly once, whatever becomes of the request; synchronous, never fails."""
 
-    __slots__ = ("_claims", "_limiter", "_settled", "excluded")
+    __slots__ = ("_beside", "_claims", "_limiter", "_settled", "excluded")
 
-    def __init__(self, limiter: Limiter, claims: list[Claim], excluded: frozenset[str]) -> None:
-        self._limiter, self._claims, self._settled = limiter, claims, False
+    def __init__(
+        self, limiter: Limiter, claims: list[Claim], excluded: frozenset[str], beside: Reservation | None
+    ) -> None:
+        self._limiter, self._claims, self._settled, self._beside = limiter, claims, False, beside
         self.excluded = excluded
         """Target ids that limits rule out for this request."""
 
@@ -57,6 +59,12 @@ class Reservation:
                 part.spent += actual
             if part.frozen or part.used > part.lease:
                 self._limiter.shares.tell(part)
+
+    def counts_in(self, part: Slice) -> bool:
+        """Whether the request, or one that it is a part of, counts in this slice already."""
+        if any(claim.slice is part for claim in self._claims):
+            return True
+        return self._beside is not None and self._beside.counts_in(part)
 
     def headers(self) -> Headers:
         """`RateLimit-Policy`, `RateLimit` and `x-ratelimit-*` as of now."""
@@ -89,9 +97,12 @@ class Limiter:
         """Give everything back, if the ledger answers within a moment."""
         await self.shares.stop()
 
-    def try_reserve(self, binding: Binding, demand: Demand, user: str = "") -> Reservation | None:
-        """Reserve from this replica's slices. None: they are not enough, `await reserve(...)`."""
-        claims = self._claims(binding, demand, user)
+    def try_reserve(
+        self, binding: Bound, demand: Demand, user: str = "", beside: Reservation | None = None
+    ) -> Reservation | None:
+        """Reserve from this replica's slices. None: they are not enough, `await reserve(...)`. beside: of the request that this
+        one is a part of; what it counts in as a request counts once."""
+        claims = self._claims(binding, demand, user, beside)
         for part, amount, _, _ in claims:
             if part.frozen or part.used + amount > part.lease:
                 return None
@@ -102,15 +113,17 @@ class Limiter:
                 part.spent += amount
             if part.lease - part.used < part.low and not part.dirty:
                 self.shares.tell(part)
-        return Reservation(self, claims, binding.unpriced)
+        return Reservation(self, claims, binding.unpriced, beside)
 
-    async def reserve(self, binding: Binding, demand: Demand, user: str = "") -> Reservation:
+    async def reserve(
+        self, binding: Bound, demand: Demand, user: str = "", beside: Reservation | None = None
+    ) -> Reservation:
         """The same, asking the ledger for what is missing. Raises LimitExceeded or BudgetExhausted with the headers that say
         which limit and until when; LimitsUnavailable."""
         taken: list[Claim] = []
         refused: list[Claim] = []
         waiting: list[tuple[Claim, int, Waiter]] = []
-        for claim in self._claims(binding, demand, user):
+        for claim in self._claims(binding, demand, user, beside):
             part, amount = claim.slice, claim.amount
             part.touched = True
             if part.never_fits(amount):
@@ -128,13 +141,15 @@ class Limiter:
             for claim, _, waiter in waiting:
                 (taken if waiter.future.result() else refused).append(claim)
             waiting.clear()
-            return self._conclude(binding, taken, refused)
+            return self._conclude(binding, taken, refused, beside)
         finally:
             self._withdraw(waiting)
             if waiting:
                 self._give_back(taken)
 
-    def _conclude(self, binding: Binding, taken: list[Claim], refused: list[Claim]) -> Reservation:
+    def _conclude(
+        self, binding: Bound, taken: list[Claim], refused: list[Claim], beside: Reservation | None
+    ) -> Reservation:
         """A limit per model rules out its model's targets; the request is refused when none is left, or by any other limit."""
         excluded = binding.unpriced
         if refused:
@@ -149,7 +164,7 @@ class Limiter:
         for claim in taken:
             if claim.rule.meter == REQUESTS and not claim.model:
                 claim.slice.spent += claim.amount
-        return Reservation(self, taken, excluded)
+        return Reservation(self, taken, excluded, beside)
 
     async def _decided(self, waiting: Sequence[tuple[Claim, int, Waiter]]) -> None:
         if self.shares.cut_off_s > self._wait_s:
@@ -179,7 +194,7 @@ class Limiter:
             claim.slice.used -= claim.amount
             self.shares.tell(claim.slice)
 
-    def _claims(self, binding: Binding, demand: Demand, user: str) -> list[Claim]:
+    def _claims(self, binding: Bound, demand: Demand, user: str, beside: Reservation | None) -> list[Claim]:
         now, slices = self.wall(), self._slices
         self.shares.version = max(self.shares.version, binding.version)
         claims: list[Claim] = []
@@ -194,6 +209,12 @@ class Limiter:
                 if part is None or now >= part.end or part.cap != rule.cap:
                     part = self.shares.open(rule, key, now)
                 claims.append(Claim(part, demand[rule.meter], rule, model))
+        if beside is not None:
+            return [
+                claim
+                for claim in claims
+                if claim.rule.meter not in (REQUESTS, CONCURRENCY) or not beside.counts_in(claim.slice)
+            ]
         return claims
 
 

@@ -1,11 +1,11 @@
-"""A snapshot's limits as lookups: which hold for a key on a route, whose counters they are, and what the route costs at most.
+"""A snapshot's limits as lookups: which hold for a key, on a route or off any, whose counters they are, and what the route costs at most.
 
 Worked out once per snapshot, and once per key and route that meet. What it does not know: what is used (`limiter.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from foundry.codecs.base import Call
 from foundry.errors import PriceUnknown
 from foundry.gateway.limits.estimate import Estimate, estimate
 from foundry.gateway.limits.windows import window_at
+from foundry.gateway.stand_ins import with_stand_ins
 from foundry.types.limits import LimitEntry, Meter
 from foundry.types.money import Price
 from foundry.types.snapshot import EngineTarget, KeyEntry, ProviderTarget, RouteEntry, Snapshot
@@ -25,6 +26,8 @@ USD_UNITS = 12
 """Money is counted in 10^-12 dollars: every cost is a whole number of them (`pricing/cost.py`)."""
 
 Demand = tuple[int, int, int, int, int, int]
+PLAIN: Demand = (1, 0, 0, 0, 1, 0)
+"""Of a request that no model answers."""
 _USER_CHARS = 200
 """A longer name of an end user is known by its hash."""
 
@@ -123,55 +126,44 @@ class Rates:
         )
 
 
-class Binding:
-    """All limits that hold for one key on one route."""
+class Bound:
+    """Limits that hold for some requests of a key, and whose counters they are."""
 
-    __slots__ = (
-        "_project_id", "_rates", "_route", "_unpriced_error", "_user_rules", "fixed", "models", "targets", "unpriced", "version",
-    )  # fmt: skip
+    __slots__ = ("_project_id", "_user_rules", "fixed", "models", "targets", "unpriced", "version")
 
-    def __init__(self, rules: LimitRules, key: KeyEntry, route: RouteEntry) -> None:
-        self.version = rules.version
-        self._route, self._project_id = route, key.project_id
-        subjects = {
-            "key": key.key_id,
-            "project": key.project_id,
-            "organization": key.organization_id,
-            "route": route.name,
-        }
-        here = [rule for rule in rules.rules if rule.counts(route.name)]
+    def __init__(
+        self,
+        version: int,
+        key: KeyEntry,
+        rules: Sequence[Rule],
+        route: str | None = None,
+        targets: Sequence[EngineTarget | ProviderTarget] = (),
+    ) -> None:
+        self.version = version
+        self._project_id = key.project_id
+        subjects = {"key": key.key_id, "project": key.project_id, "organization": key.organization_id}
+        if route is not None:
+            subjects["route"] = route
         self.fixed: tuple[tuple[Rule, SliceKey], ...] = tuple(
             (rule, (rule.id, subjects[rule.entry.scope]))
-            for rule in here
+            for rule in rules
             if rule.entry.scope in subjects and rule.names(subjects[rule.entry.scope])
         )
-        self._user_rules = tuple(rule for rule in here if rule.entry.scope == "user")
-        targets = rules.targets_of(route)
+        self._user_rules = (
+            () if route is None else tuple(rule for rule in rules if rule.entry.scope == "user")
+        )
         self.targets = tuple((target.target_id, target.model) for target in targets)
         self.models: tuple[tuple[str, tuple[tuple[Rule, SliceKey], ...]], ...] = tuple(
             (model, found)
             for model in dict.fromkeys(target.model for target in targets)
             if (
                 found := tuple(
-                    (r, (r.id, model)) for r in here if r.entry.scope == "model" and r.names(model)
+                    (r, (r.id, model)) for r in rules if r.entry.scope == "model" and r.names(model)
                 )
             )
         )
-        budgets = [rule for rule, _ in self.fixed] + list(self._user_rules)
-        budgets += [rule for _, found in self.models for rule, _ in found]
-        budget = next((rule.name for rule in budgets if rule.meter == USD), None)
-        prices = [target.price for target in targets if target.price is not None]
-        self._rates = Rates(prices) if budget else None
-        self.unpriced = (
-            frozenset(t.target_id for t in targets if t.price is None) if budget else frozenset[str]()
-        )
+        self.unpriced = frozenset[str]()
         """Targets that a budget rules out, as nobody knows what they cost."""
-        self._unpriced_error = (
-            f"the budget '{budget}' cannot be kept, as no target of '{route.name}' has a price:"
-            " set one on the deployment, on the route's target or in prices.toml"
-            if budget and not prices
-            else None
-        )
 
     @property
     def binds(self) -> bool:
@@ -186,6 +178,31 @@ class Binding:
             user = "sha256:" + sha256(user.encode()).hexdigest()
         subject = f"{self._project_id}/{user}"
         return [(rule, (rule.id, subject)) for rule in self._user_rules if rule.names(user, subject)]
+
+
+class Binding(Bound):
+    """All limits that hold for one key on one route."""
+
+    __slots__ = ("_rates", "_route", "_unpriced_error")
+
+    def __init__(self, rules: LimitRules, key: KeyEntry, route: RouteEntry) -> None:
+        targets = rules.targets_of(route)
+        here = [rule for rule in rules.rules if rule.counts(route.name)]
+        super().__init__(rules.version, key, here, route.name, targets)
+        self._route = route
+        budgets = [rule for rule, _ in self.fixed] + list(self._user_rules)
+        budgets += [rule for _, found in self.models for rule, _ in found]
+        budget = next((rule.name for rule in budgets if rule.meter == USD), None)
+        prices = [target.price for target in targets if target.price is not None]
+        self._rates = Rates(prices) if budget else None
+        if budget:
+            self.unpriced = frozenset(target.target_id for target in targets if target.price is None)
+        self._unpriced_error = (
+            f"the budget '{budget}' cannot be kept, as no target of '{route.name}' has a price:"
+            " set one on the deployment, on the route's target or in prices.toml"
+            if budget and not prices
+            else None
+        )
 
     def demand(self, call: Call, request_bytes: int) -> Demand:
         """What the request reserves, per meter: at least one unit each, so that a limit that is used up binds whatever is
@@ -206,6 +223,10 @@ class LimitRules:
         self.rules = tuple(Rule(entry) for entry in snapshot.limits)
         self._routes: Mapping[str, RouteEntry] = {route.name: route for route in snapshot.routes}
         self._bindings: dict[tuple[str, str], Binding | None] = {}
+        self._plain = [
+            rule for rule in self.rules if rule.entry.routes is None and rule.meter in (REQUESTS, CONCURRENCY)
+        ]
+        self._bound: dict[str, Bound | None] = {}
 
     def binding(self, key: KeyEntry, route: str) -> Binding | None:
         """What holds for the key on the route; None: nothing."""
@@ -218,9 +239,24 @@ class LimitRules:
             found = self._bindings[key.key_id, route] = made if made.binds else None
             return found
 
+    def of_key(self, key: KeyEntry) -> Bound | None:
+        """What holds for the key's requests that no route serves (files, batches, stored responses, models): its limits on
+        requests and concurrency that are not for certain routes. None: nothing. They reserve `PLAIN`."""
+        if not self._plain:
+            return None
+        try:
+            return self._bound[key.key_id]
+        except KeyError:
+            made = Bound(self.version, key, self._plain)
+            found = self._bound[key.key_id] = made if made.binds else None
+            return found
+
     def targets_of(self, route: RouteEntry) -> list[EngineTarget | ProviderTarget]:
-        """Every target that may serve the route's requests: its own, and those of the routes it falls back on."""
-        names = dict.fromkeys([route.name, *route.routing.fallbacks])
-        if route.routing.hold.overflow_route:
-            names[route.routing.hold.overflow_route] = None
-        return [target for name in names if name in self._routes for target in self._routes[name].targets]
+        """Every target that may serve the route's requests: its own, and those of the routes that may stand in for it. Not
+        shadow targets: their copies are on nobody's account."""
+        return [
+            target
+            for entry in with_stand_ins(route, self._routes)
+            for target in entry.targets
+            if target.shadow_percent is None
+        ]

@@ -107,10 +107,13 @@ class Dispatcher:
         """All tries on one route."""
         ask.asked.append(plan.name)
         ask.exchange.policy = plan.routing.policy
+        excluded = ask.exchange.excluded
+        if excluded:
+            plan.require_allowed(excluded)
         plan.memory.budget.request(self._board.clock())
         if plan.starting:
             return await self._hold(ask, index, plan)
-        tries = ask.tries = Tries(plan, plan.order(ask.call), self._board.random)
+        tries = ask.tries = Tries(plan, plan.order(ask.call, excluded), self._board.random)
         live = await self._run(ask, tries)
         if plan.routing.midstream == "continue" and may_continue(ask.codec.name, ask.call):
             live.said = Transcript()
@@ -158,6 +161,7 @@ class Dispatcher:
         overflow = index.routes.get(plan.routing.hold.overflow_route or "")
         if overflow is not None and overflow.entry.name not in ask.asked:
             ask.exchange.fallback = overflow.entry.name
+            self._holder.want(plan)
             return await self._on(ask, index, self._board.plan(index, overflow))
         started_ns = time.perf_counter_ns()
         try:

@@ -25,7 +25,7 @@ KEEP_ALIVE_S = 10.0
 """Longest silence towards a caller who asked to be told; proxies give up idle connections after 30 s and more."""
 
 Wake = Callable[[str], None]
-"""Called with a deployment's name when a request begins to wait for it. It must not block."""
+"""Called with a deployment's name at each request that lacks it, whether that will wait or not. It must not block."""
 
 
 class Holder:
@@ -37,10 +37,16 @@ class Holder:
         self.wake: Wake = _nobody
         """Assign to start engines on demand."""
 
+    def want(self, plan: Plan) -> None:
+        """A request lacks the route's engines: have them started, whatever becomes of it."""
+        for candidate in plan.starting:
+            self.wake(candidate.upstream.deployment)
+
     async def until_ready(self, ask: Ask, plan: Plan) -> tuple[Index, Plan]:
         """The first snapshot in which a target of the route can be asked. Raises DeploymentNotReady at once if the caller or
         the route will not wait, and at the deadline; QueueFull."""
         hold, memory, starting = plan.routing.hold, plan.memory, plan.starting
+        self.want(plan)
         if not ask.wait.willing or not hold.max_waiting:
             raise _not_ready(starting)
         if memory.held >= hold.max_waiting:
@@ -48,8 +54,6 @@ class Holder:
                 f"{memory.held} requests wait for '{plan.name}' to start already",
                 retry_after_s=_eta_s(starting) or DEFAULT_RETRY_AFTER_S,
             )
-        for candidate in starting:
-            self.wake(candidate.upstream.deployment)
         now = asyncio.get_running_loop().time()
         if ask.held_until is None:
             wish_s = ask.wait.at_most_s

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from foundry.codecs.base import Call
+from foundry.errors import NoTargetAvailable
 from foundry.gateway.routing.facts import Facts
 from foundry.gateway.routing.policies import POLICIES
 from foundry.gateway.routing.queue import RouteQueue
@@ -20,6 +21,8 @@ from foundry.gateway.snapshot import Index, Route
 from foundry.gateway.transport import Patience, Transport
 
 _PERCENT = 100.0
+_RULED_OUT_RETRY_S = 1.0
+"""Limits per model move with every request that ends; a limit that is used up for long refuses the request itself."""
 
 
 class Memory:
@@ -68,8 +71,23 @@ class Plan:
         self._order = POLICIES[self.routing.policy]
         self._random = random
 
-    def order(self, call: Call) -> Sequence[Candidate]:
-        """Every target that may serve this request, best first."""
+    def require_allowed(self, excluded: frozenset[str]) -> None:
+        """Raises NoTargetAvailable when limits rule out every target for this request: another route may still serve it."""
+        if all(one.upstream.target_id in excluded for one in self.serving):
+            raise NoTargetAvailable(
+                f"limits rule out every target of '{self.name}' for this request: the model's limit is reached, "
+                "or a budget holds and the target has no price",
+                retry_after_s=_RULED_OUT_RETRY_S,
+            )
+
+    def order(self, call: Call, excluded: frozenset[str] = frozenset()) -> Sequence[Candidate]:
+        """Every target that may serve this request, best first. excluded: ids that limits rule out for it."""
+        ordered = self._ordered(call)
+        if excluded:
+            return [one for one in ordered if one.upstream.target_id not in excluded]
+        return ordered
+
+    def _ordered(self, call: Call) -> Sequence[Candidate]:
         if self._only is not None:
             return self._only
         primaries = self._primaries

@@ -12,20 +12,10 @@ from typing import Protocol
 
 from foundry.gateway.routing.health import Breaker
 from foundry.gateway.upstream import Upstream
-from foundry.types.deployment import DeploymentPhase
+from foundry.types.deployment import STARTING_PHASES
 from foundry.types.routing import Health
 from foundry.types.snapshot import EngineTarget, ProviderTarget
 
-STARTING_PHASES = frozenset(
-    {
-        DeploymentPhase.QUEUED,
-        DeploymentPhase.PLACING,
-        DeploymentPhase.PULLING,
-        DeploymentPhase.LOADING,
-        DeploymentPhase.WARMING,
-    }
-)
-"""Phases that end in `ready` by themselves: a request may wait for that."""
 _TTFT_WEIGHT = 0.2
 """Of the newest measurement in the moving average: about the last ten requests count."""
 

@@ -65,6 +65,7 @@ class Desk:
         endpoint, path_id = self._surface.find(exchange, scope["method"], scope["path"])
         index = self._lifecycle.authorise(exchange, headers)
         assert exchange.key is not None  # noqa: S101  authorise sets it or raises
+        await self._lifecycle.limit_plain(index, exchange)
 
         async def body() -> bytes:
             data = await self._intake.read(headers, receive)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from foundry.cli.app import app
 from foundry.declare.check import check
 from foundry.declare.model import GatewayFile
+from foundry.declare.rules import Deployed
 from foundry.types.deployment import Task
 
 ROOT = Path(__file__).parents[3]
@@ -106,10 +107,19 @@ def test_a_cycle_is_told_once_with_the_whole_way() -> None:
 def test_deployments_are_asked_for_only_when_they_are_known() -> None:
     text = '[routes.r]\ntargets = [{ kind = "engine", deployment = "smollm" }]\n'
     assert check(text).problems == ()
-    (warning,) = check(text, deployments={"smollm2": Task.GENERATE}).problems
+    (warning,) = check(text, deployments={"smollm2": Deployed(Task.GENERATE)}).problems
     assert (warning.severity, "'smollm2'" in warning.message) == ("warning", True)
-    (error,) = check(text, deployments={"smollm": Task.EMBED}).problems
+    (error,) = check(text, deployments={"smollm": Deployed(Task.EMBED)}).problems
     assert (error.severity, "computes 'embed'" in error.message) == ("error", True)
+
+
+def test_an_adapter_must_be_the_deployments() -> None:
+    text = '[routes.r]\ntargets = [{ kind = "engine", deployment = "m", adapter = "poet" }, { kind = "engine", deployment = "m" }]\n'
+    there = {"m": Deployed(Task.GENERATE, ("poets",))}
+    assert check(text, deployments={"m": Deployed(Task.GENERATE, ("poet",))}).problems == ()
+    (error,) = check(text, deployments=there).problems
+    assert (error.dotted, error.place.line, error.place.column) == ("routes.r.targets[0].adapter", 2, 59)
+    assert "did you mean 'poets'?" in error.message
 
 
 def test_places_count_characters_not_bytes() -> None:

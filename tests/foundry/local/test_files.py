@@ -101,6 +101,9 @@ def test_the_wrapper_narrows_open_listeners_and_becomes_haproxy(tmp_path: Path) 
         "    bind 127.0.0.1:8000",
         "    bind *:9000 proto h2",
         "# bind :1",
+        "    option splice-request",
+        "    option splice-response",
+        "    option http-no-delay",
     ]
     configuration.write_text("\n".join(lines))
     wrapper = haproxy.write_wrapper(tmp_path / "haproxy", binary)
@@ -112,6 +115,8 @@ def test_the_wrapper_narrows_open_listeners_and_becomes_haproxy(tmp_path: Path) 
         line.split()[1] for line in configuration.read_text().splitlines() if line.strip().startswith("bind")
     ]
     assert binds == ["127.0.0.1:9101", "127.0.0.1:8404", "127.0.0.1:8000", "127.0.0.1:9000"]
+    options = [line.strip() for line in configuration.read_text().splitlines() if "option" in line]
+    assert options == ["option http-no-delay"]
 
 
 def test_the_bundled_haproxy_is_found() -> None:

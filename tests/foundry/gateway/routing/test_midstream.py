@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 
+from foundry.types.cache import CachePolicy
 from tests.foundry.gateway.routing.conftest import Make, Routed, route, target, vendor
 from tests.support.scripted_upstream import PROMPT_TOKENS
 
@@ -136,3 +137,19 @@ async def test_a_vendor_that_cannot_go_on_is_passed_over(routed: Make) -> None:
     made.upstreams[0].script = ["die-mid"]
     assert _words((await made.chat(stream=True)).text) == "w1 w2 w3 "
     assert made.asked() == [1, 0, 1]
+
+
+async def test_an_answer_of_two_targets_is_not_kept(routed: Make) -> None:
+    made = await routed(
+        lambda urls: [
+            route("r", target("a", urls[0]), target("b", urls[1]), routing=CONTINUE).model_copy(
+                update={"cache": CachePolicy(bill_hits="full")}
+            )
+        ]
+    )
+    made.upstreams[0].script = ["die-mid"]
+    told = [await made.chat(stream=True) for _ in range(3)]
+    assert {_words(answer.text) for answer in told} == {"w1 w2 w3 "}
+    assert [answer.headers["x-foundry-cache"] for answer in told] == ["miss", "miss", "hit"]
+    costs = [Decimal(record["cost_usd"]) for record in made.rig.records()]
+    assert costs == [_cost(2 * PROMPT_TOKENS, 3), _cost(PROMPT_TOKENS, 3), _cost(PROMPT_TOKENS, 3)]
