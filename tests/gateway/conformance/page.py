@@ -10,13 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from tests.gateway.conformance.cells import (
-    ASKED_IN_VAIN,
     KINDS,
     SCENARIOS,
     SERVED,
     Cell,
     Kind,
     Protocol,
+    Scenario,
     all_cells,
 )
 from tests.gateway.conformance.expect import Expected
@@ -79,32 +79,29 @@ def render() -> str:
 
 
 def _table(protocol: Protocol) -> Iterator[str]:
-    cells = [cell for cell in all_cells() if cell.protocol == protocol]
+    cells: list[Cell] = [cell for cell in all_cells() if cell.protocol == protocol]
     by_place = {(cell.kind, cell.stream, cell.scenario): cell for cell in cells}
-    columns = [
+    columns: list[Scenario] = [
         one for one in SCENARIOS if one != "not-served" and any(cell.scenario == one for cell in cells)
     ]
     yield f"| | {' | '.join(SCENARIOS[column][0] for column in columns)} |\n"
     yield "|---" * (len(columns) + 1) + "|\n"
-    for kind, stream in dict.fromkeys((cell.kind, cell.stream) for cell in cells if cell.served):
+    rows: list[tuple[Kind, bool]] = [(cell.kind, cell.stream) for cell in cells if cell.served]
+    for kind, stream in dict.fromkeys(rows):
         found = (by_place.get((kind, stream, column)) for column in columns)
         row = " | ".join(_shown(expect(cell)) if cell else "" for cell in found)
         yield f"| {_name(kind, stream=stream)} | {row} |\n"
-    yield from _not_served(cells)
+    yield _not_served(cells)
 
 
-def _not_served(cells: Sequence[Cell]) -> Iterator[str]:
-    """A line for those who refuse themselves, and one for those on whose behalf we do."""
+def _not_served(cells: Sequence[Cell]) -> str:
     refused = [cell for cell in cells if not cell.served]
-    for vain, words in (
-        (False, "Not served, and refused by us"),
-        (True, "Not served, which only its own 404 tells"),
-    ):
-        found = [cell for cell in refused if ((cell.protocol, cell.kind) in ASKED_IN_VAIN) is vain]
-        if found:
-            names = ", ".join(dict.fromkeys(KINDS[cell.kind] for cell in found))
-            expected = expect(found[0])
-            yield f"\n{words}: {names} ({expected.status} `{expected.error_code}`, nothing charged).\n"
+    if not refused:
+        return ""
+    names = ", ".join(dict.fromkeys(KINDS[cell.kind] for cell in refused))
+    expected = expect(refused[0])
+    why = f"{expected.status} `{expected.error_code}`, which names the target; nobody is asked and nothing charged"
+    return f"\nNot served: {names} ({why}).\n"
 
 
 def _name(kind: Kind, *, stream: bool) -> str:
