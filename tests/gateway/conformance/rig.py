@@ -139,6 +139,10 @@ class Rig:
         await self._until(lambda: bool(self._read_on()[request_id]))
         return self._records[request_id]
 
+    def record_counts(self) -> dict[str, int]:
+        """How many usage records there are now, by request id."""
+        return {name: len(records) for name, records in self._read_on().items()}
+
     def _read_on(self) -> dict[str, list[Record]]:
         for path in segments.listing(self._spool):
             with path.open("rb") as file:
