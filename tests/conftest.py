@@ -47,3 +47,8 @@ def no_blocking() -> Iterator[BlockBuster]:
             function.can_block_in("foundry/metrics/spool.py", {"append", "has_room"})
             function.can_block_in("foundry/gateway/limits/journal.py", {"append", "rewrite"})
         yield guard
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/gateway/test_soak.py --soak-minutes 30` for the long run."""
+    parser.addoption("--soak-minutes", type=float, default=1.0, help="how long the soak test runs")

@@ -15,6 +15,7 @@ from foundry.codecs.base import BYTES_PER_TOKEN, SSE, Answer, Call, TargetFacts,
 from foundry.codecs.members import raw
 from foundry.codecs.sse import event_data, named_event
 from foundry.codecs.translate import estimated
+from foundry.errors import FoundryError
 from foundry.types.usage import UsageCounts
 
 _STOP = named_event("message_stop", {"type": "message_stop"})
@@ -83,6 +84,16 @@ class AnthropicMeter:
     def tail(self) -> bytes:
         """`message_stop`, kept back until the usage record is written."""
         return _STOP
+
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """None: the protocol's error event needs nothing of what has passed."""
+        del error, request_id
+        return None
+
+    @property
+    def estimates(self) -> bool:
+        """Until the final usage came: the output."""
+        return self._usage is not None and not self._whole
 
     def counts(self) -> UsageCounts | None:
         """The latest counts."""

@@ -174,7 +174,7 @@ def _duration_ms(form: Form, file: Part) -> int:
     try:
         with wave.open(io.BytesIO(head)) as sound:
             bytes_per_s = sound.getframerate() * sound.getnchannels() * sound.getsampwidth()
-    except (wave.Error, EOFError):
+    except (wave.Error, EOFError, RuntimeError):  # the last of a size that points behind the end
         bytes_per_s = _COMPRESSED_BYTES_PER_S
     return round(1000 * file.size / max(1, bytes_per_s))
 

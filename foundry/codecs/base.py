@@ -116,6 +116,16 @@ class Meter(Protocol):
         """What ends a whole stream on the caller's wire: sent last, after the usage record is written."""
         ...
 
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """What ends a stream that broke off, in place of `tail`; it can depend on what has passed (sequence numbers). None: the
+        codec's `error_event` will do."""
+        ...
+
+    @property
+    def estimates(self) -> bool:
+        """Part of `counts` was counted by us, because the upstream has not told it."""
+        ...
+
     def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told, or None."""
         ...

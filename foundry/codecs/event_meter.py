@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from foundry.codecs.media_usage import MediaUsage
+from foundry.errors import FoundryError
 from foundry.types.usage import UsageCounts
 
 _FINAL = frozenset(
@@ -112,6 +113,16 @@ class EventMeter:
     def tail(self) -> bytes:
         """The closing event."""
         return self._held
+
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """None: the protocol's error event needs nothing of what has passed."""
+        del error, request_id
+        return None
+
+    @property
+    def estimates(self) -> bool:
+        """Never: what is told is told whole."""
+        return False
 
     def counts(self) -> UsageCounts | None:
         """What the upstream told; else what its closing events count as."""
@@ -218,6 +229,16 @@ class ByteMeter:
     def tail(self) -> bytes:
         """Nothing: the connection's own end is the end."""
         return b""
+
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """None: the protocol's error event needs nothing of what has passed."""
+        del error, request_id
+        return None
+
+    @property
+    def estimates(self) -> bool:
+        """Never: it is all known from the request."""
+        return False
 
     def counts(self) -> UsageCounts | None:
         """Of the request, once sound has come."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
+from foundry.errors import FoundryError
 from foundry.types.usage import UsageCounts
 
 _NULL, _EMPTY_LIST = msgspec.Raw(b"null"), msgspec.Raw(b"[]")
@@ -122,6 +123,16 @@ class SseMeter:
         if self._head is None or not self._wants_usage or self._running_only:
             return _DONE
         return b"data: " + _encoder.encode(self._head) + b"\n\n" + _DONE
+
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """None: the protocol's error event needs nothing of what has passed."""
+        del error, request_id
+        return None
+
+    @property
+    def estimates(self) -> bool:
+        """Never: what is told is told whole."""
+        return False
 
     def counts(self) -> UsageCounts | None:
         """The latest counts the upstream told."""

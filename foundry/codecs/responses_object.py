@@ -15,6 +15,7 @@ import msgspec
 from foundry.codecs.base import Call
 from foundry.codecs.members import NULL
 from foundry.codecs.responses_thoughts import sealed
+from foundry.errors import FoundryError
 from foundry.types.chat import (
     ChatAnswer,
     Choice,
@@ -50,6 +51,7 @@ _ECHOED: dict[str, object] = {
 """What every response tells, with OpenAI's defaults."""
 _ECHOED_IF_SAID = ("conversation", "prompt_cache_key", "safety_identifier", "service_tier", "user")
 _INCOMPLETE: dict[FinishReason, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_RATE_LIMITED = 429
 _encoder = msgspec.json.Encoder()
 
 
@@ -108,6 +110,12 @@ def response(
         **{name: said.get(name, default) for name, default in _ECHOED.items()},
         **{name: said[name] for name in _ECHOED_IF_SAID if name in said},
     }
+
+
+def failure_of(error: FoundryError, request_id: str) -> dict[str, object]:
+    """The `error` of a response that failed; OpenAI knows few codes."""
+    code = "rate_limit_exceeded" if error.status == _RATE_LIMITED else "server_error"
+    return {"code": code, "message": f"{error.message} (request {request_id})"}
 
 
 def final_status(reason: FinishReason | None) -> str:

@@ -16,6 +16,7 @@ from foundry.codecs.responses_object import (
     Item,
     ItemStatus,
     call_item,
+    failure_of,
     final_status,
     item_id,
     message_item,
@@ -27,7 +28,7 @@ from foundry.codecs.responses_object import (
     tokens_of,
 )
 from foundry.codecs.sse import named_event
-from foundry.errors import FoundryError
+from foundry.errors import FoundryError, GuardrailBlocked, GuardrailUnavailable
 from foundry.types.chat import (
     ChatEvent,
     Counted,
@@ -42,8 +43,6 @@ from foundry.types.chat import (
     ToolCallDelta,
 )
 from foundry.types.usage import UsageCounts
-
-_RATE_LIMITED = 429
 
 
 class _Writing:
@@ -144,10 +143,13 @@ class ResponseWriter:
         return head + self._event(f"response.{status}", response=self._response(status))
 
     def failure(self, error: FoundryError, request_id: str) -> bytes:
-        """`response.failed`, with what was said so far."""
-        head = self._start("") + self._close_all("incomplete")
-        code = "rate_limit_exceeded" if error.status == _RATE_LIMITED else "server_error"
-        told: dict[str, object] = {"code": code, "message": f"{error.message} (request {request_id})"}
+        """`response.failed`, with what was said so far; with nothing of it where a guard refused what was said."""
+        head = self._start("")
+        if isinstance(error, GuardrailBlocked | GuardrailUnavailable):
+            self._items.clear()
+        else:
+            head += self._close_all("incomplete")
+        told = failure_of(error, request_id)
         return head + self._event("response.failed", response=self._response("failed", told))
 
     def _event(self, kind: str, **members: object) -> bytes:

@@ -11,13 +11,15 @@ import msgspec
 from foundry.codecs.base import BYTES_PER_TOKEN, SSE, Answer, Call, TargetFacts, Told, UpstreamRequest
 from foundry.codecs.members import FALSE, optional, raw
 from foundry.codecs.openai import told
-from foundry.codecs.sse import event_data
-from foundry.errors import UpstreamBroke
+from foundry.codecs.responses_object import failure_of
+from foundry.codecs.sse import event_data, named_event
+from foundry.errors import FoundryError, UpstreamBroke
 from foundry.types.usage import UsageCounts
 
 PATH = "/v1/responses"
 _THOUGHTS = "reasoning.encrypted_content"
 _OURS = frozenset({"previous_response_id", "conversation", "background", "store", "model"})
+_FAILURES = frozenset({"error", "response.failed"})
 _WORDS = 300
 """Characters of something unreadable that are quoted."""
 _encoder = msgspec.json.Encoder()
@@ -88,6 +90,7 @@ class _Event(msgspec.Struct):
     response: _Response | None = None
     message: str | None = None
     error: _Words | None = None
+    sequence_number: int | None = None
 
 
 _response = msgspec.json.Decoder(_Response)
@@ -159,7 +162,18 @@ def renamed(body: bytes, call: Call) -> bytes:
 class ResponsesMeter:
     """Meter of one stream. Usage comes with the last event only: of a stream that was cut, nothing is told."""
 
-    __slots__ = ("_bytes", "_call", "_pending", "_tail", "_usage", "ended", "error", "started")
+    __slots__ = (
+        "_bytes",
+        "_call",
+        "_number",
+        "_pending",
+        "_response",
+        "_tail",
+        "_usage",
+        "ended",
+        "error",
+        "started",
+    )
 
     def __init__(self, call: Call) -> None:
         self.started = False
@@ -170,6 +184,8 @@ class ResponsesMeter:
         self._tail = b""
         self._usage: _Usage | None = None
         self._bytes = 0
+        self._number = -1  # of the latest event
+        self._response: msgspec.Raw | None = None  # as last told
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the upstream to bytes for the caller. Raises UpstreamBroke."""
@@ -191,6 +207,20 @@ class ResponsesMeter:
         """The event with the whole response, kept back until the usage record is written."""
         return self._tail
 
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """`response.failed`, numbered on from what has passed; None before the response was told of."""
+        if self._response is None:
+            return None
+        told = failure_of(error, request_id)
+        response = {**_members.decode(self._response), "status": raw("failed"), "error": raw(told)}
+        members = {"sequence_number": self._number + 1, "response": response}
+        return named_event("response.failed", {"type": "response.failed", **members})
+
+    @property
+    def estimates(self) -> bool:
+        """Never: the counts come whole or not at all."""
+        return False
+
     def counts(self) -> UsageCounts | None:
         """The counts, once told."""
         return self._usage.counts() if self._usage else None
@@ -210,6 +240,8 @@ class ResponsesMeter:
         if isinstance(read.delta, str) and read.delta:
             self.started = True
             self._bytes += len(read.delta.encode())
+        if read.type not in _FAILURES:  # they do not go on: their number is free for ours
+            self._number = self._number + 1 if read.sequence_number is None else read.sequence_number
         if read.response is not None:
             return self._stage(read.type, data, read.response)
         if read.type == "error":
@@ -221,13 +253,14 @@ class ResponsesMeter:
     def _stage(self, kind: str, data: bytes, response: _Response) -> bytes:
         """An event that holds a response: the last one is the tail."""
         fields = _members.decode(data)
-        fields["response"] = msgspec.Raw(renamed(fields["response"], self._call))
+        told = fields["response"] = msgspec.Raw(renamed(fields["response"], self._call))
         event = b"event: " + kind.encode() + b"\ndata: " + _encoder.encode(fields) + b"\n\n"
         self._usage = response.usage or self._usage
         if kind == "response.failed":
             self.error = (response.error or _Words()).message
             return b""
         if kind not in ("response.completed", "response.incomplete"):
+            self._response = told
             return event
         self.ended, self._tail = True, event
         return b""

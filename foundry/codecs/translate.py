@@ -217,6 +217,11 @@ class TranslatedMeter:
         """The caller's terminal event of a failed stream."""
         return self._writer.failure(error, request_id)
 
+    @property
+    def estimates(self) -> bool:
+        """Until the target told its counts: the output."""
+        return self._running_counts is None and self._first_counts is not None
+
     def counts(self) -> UsageCounts | None:
         """The latest counts. A target that told only its input so far (Anthropic tells its output at the end) has its output
         counted by us."""

@@ -51,6 +51,7 @@ class Gateway:
         works = Works.of(settings, gateway_id, plant, self._traffic, ledger)
         self._transport, self._workers = plant.transport, plant.workers
         self.snapshots, self.spool, self.shipper = plant.snapshots, plant.spool, plant.shipper
+        self.progress = plant.progress
         self.limits, self.routing, self.state = works.limits, works.routing, works.state
         """Of `routing`, `holder.wake` may be set to start engines on demand."""
         self.surface = works.surface
@@ -78,6 +79,7 @@ class Gateway:
         self.limits.start(talk=bool(self.snapshots.version and self.snapshots.current().limits.rules))
         self._running.push_async_callback(self.limits.stop)
         self.shipper.start()
+        self._hold(asyncio.create_task(self.progress.run(), name="open-streams"))
         self._running.push_async_callback(self.shipper.stop)
         self._running.push_async_callback(self.state.objects.aclose)
         self._hold(asyncio.create_task(self.state.runner.run(), name="batch-runner"))
@@ -89,6 +91,7 @@ class Gateway:
         next replica."""
         await self._running.aclose()
         await asyncio.to_thread(self._workers.close)
+        self.progress.close()
         self.spool.close()
 
     def _hold(self, task: asyncio.Task[None]) -> None:

@@ -14,6 +14,7 @@ from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
 from foundry.gateway.limits.wire import LedgerClient
 from foundry.gateway.limits.wiring import Limits
+from foundry.gateway.progress import Progress
 from foundry.gateway.routing.wiring import Routing
 from foundry.gateway.signing import public_key_from_pem
 from foundry.gateway.snapshot import SnapshotStore
@@ -21,6 +22,7 @@ from foundry.gateway.stateful.desk import Desk
 from foundry.gateway.stateful.state import State
 from foundry.gateway.surface import Surface, endpoints
 from foundry.gateway.transport import Transport
+from foundry.metrics.open_streams import OpenStreams
 from foundry.metrics.spool import Spool
 from foundry.metrics.writer import Shipper
 from foundry.settings import Settings
@@ -44,6 +46,7 @@ class Plant:
     snapshots: SnapshotStore
     spool: Spool
     shipper: Shipper
+    progress: Progress
     delivery: Delivery
 
     @classmethod
@@ -67,14 +70,16 @@ class Plant:
         shipper = Shipper(
             folder, settings, interval_s=gateway.ship_interval_s, batch_rows=gateway.ship_batch_rows
         )
+        progress = Progress(OpenStreams(folder), cluster=gateway.cluster, gateway=gateway_id)
         delivery = Delivery(
             transport=transport,
             sink=spool,
+            progress=progress,
             cluster=gateway.cluster,
             gateway=gateway_id,
             sends_request_id=sends_request_id,
         )
-        return cls(transport, workers, snapshots, spool, shipper, delivery)
+        return cls(transport, workers, snapshots, spool, shipper, progress, delivery)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, get_args
 
 from foundry.codecs.base import JSON, SSE, Answer, Codec
-from foundry.codecs.translate import TranslatedMeter
 from foundry.errors import (
     FoundryError,
-    GuardrailBlocked,
-    GuardrailUnavailable,
     LimitExceeded,
     SpoolFull,
     UpstreamTimeout,
 )
-from foundry.gateway.exchange import Exchange
+from foundry.gateway.exchange import GUARDS_ERRORS, Exchange
 from foundry.gateway.guardrails.streams import UNGUARDED, Passage
+from foundry.gateway.progress import Progress
 from foundry.gateway.routing.asking import Ask, Live, require_whole
 from foundry.gateway.transport import Transport
 from foundry.pricing.unknown import UnknownPrices
@@ -64,12 +62,14 @@ class Delivery:
         *,
         transport: Transport,
         sink: UsageSink,
+        progress: Progress,
         cluster: str,
         gateway: str,
         sends_request_id: bool,
     ) -> None:
         self._transport = transport
         self._sink = sink
+        self._progress = progress
         self._cluster = cluster
         self._gateway = gateway
         self._sends_request_id = sends_request_id
@@ -86,7 +86,10 @@ class Delivery:
                 exchange.settle_limits()
             if record.price_status == "unknown":
                 self._note_unknown(exchange)
-            self._sink.append(record)
+            try:
+                self._sink.append(record)
+            finally:
+                self._progress.end(exchange)
 
     def _note_unknown(self, exchange: Exchange) -> None:
         for attempt in exchange.attempts:
@@ -141,6 +144,7 @@ class Delivery:
         """Send a body that comes in pieces from our own store. One piece is always held back, so that the record is written
         before the last byte goes out. Raises BrokenOff when the pieces end in an error."""
         held = await anext(pieces, b"")
+        self._progress.begin(exchange, None)
         exchange.status = OK
         headers = self._headers(exchange, [(b"content-type", content_type.encode())])
         if length is not None:
@@ -167,15 +171,13 @@ class Delivery:
         start = self._stream_start(codec, exchange, live.response.content_type if live.response else SSE)
         guard = exchange.guard.stream() if exchange.guard is not None else UNGUARDED
         try:
+            self._progress.begin(exchange, live)
             while True:
                 try:
                     last = await _pass_on(ask, guard, live, start, send)
                     live.attempt.outcome = exchange.outcome = "completed"
                     break
-                except (
-                    GuardrailBlocked,
-                    GuardrailUnavailable,
-                ) as error:  # not the target's fault: no other is asked
+                except GUARDS_ERRORS as error:  # not the target's fault: no other is asked
                     last = _refused(ask, live, error)
                     break
                 except FoundryError as error:
@@ -184,6 +186,7 @@ class Delivery:
                         last = await _ending(ask, guard, live, error, whole=following is live)
                         break
                     live = following
+                    self._progress.begin(exchange, live)
             live.count(exchange)
             await self._end(ask, live, last, start, send)
         finally:
@@ -197,7 +200,7 @@ class Delivery:
         try:
             self.settle(exchange)
         except SpoolFull as error:
-            last = ask.codec.error_event(error, exchange.request_id)
+            last = _error_event(ask, live, error)
         if last is None:
             raise BrokenOff
         if not exchange.head_sent:
@@ -210,6 +213,7 @@ class Delivery:
     async def comment(self, codec: Codec, exchange: Exchange, send: Send, words: str) -> None:
         """Tell a caller who waits for a stream something that is not part of it."""
         if not exchange.head_sent:
+            self._progress.begin(exchange, None)
             exchange.head_sent, exchange.status = True, OK
             await send(self._stream_start(codec, exchange, SSE))
         await send({"type": "http.response.body", "body": f": {words}\n\n".encode(), "more_body": True})
@@ -284,9 +288,9 @@ async def _pass_all(exchange: Exchange, guard: Passage, live: Live, start: Messa
             if meter.error is not None:
                 break
         else:
-            out = await guard.feed(meter.close())
+            out = await guard.feed(live.rest())
     require_whole(meter)
-    return out + await guard.finish() + meter.tail()
+    return out + await guard.feed(meter.tail()) + await guard.finish()
 
 
 async def _send_on(exchange: Exchange, out: bytes, start: Message, send: Send) -> None:
@@ -304,21 +308,31 @@ def _refused(ask: Ask, live: Live, error: FoundryError) -> bytes | None:
     if not ask.exchange.head_sent:
         raise error
     ask.exchange.fail(error)
-    return ask.codec.error_event(error, ask.exchange.request_id)
+    return _error_event(ask, live, error)
+
+
+def _error_event(ask: Ask, live: Live, error: FoundryError) -> bytes | None:
+    """The end of a stream that broke off, numbered on from what has passed where the protocol numbers its events."""
+    told = live.meter.failure(error, ask.exchange.request_id) if live.meter is not None else None
+    return ask.codec.error_event(error, ask.exchange.request_id) if told is None else told
 
 
 async def _ending(ask: Ask, guard: Passage, live: Live, error: FoundryError, *, whole: bool) -> bytes | None:
-    """Of a stream that broke off: its end, if nothing else was missing, or the error."""
+    """Of a stream that broke off: its end, if nothing else was missing, or the error. Before it goes what a guard had held back,
+    after a last look at it. Raises a guard's error where nothing has gone out yet."""
     exchange, meter = ask.exchange, live.meter
-    if whole and meter is not None:
-        exchange.outcome = "completed"
-        return await guard.finish() + meter.tail()
+    try:
+        if whole and meter is not None:
+            rest = await guard.feed(meter.tail()) + await guard.finish()
+            exchange.outcome = "completed"
+            return rest
+        told = meter.failure(error, exchange.request_id) if meter is not None else None
+        held = await guard.feed(told or b"") + await guard.finish()
+    except GUARDS_ERRORS as refused:
+        return _refused(ask, live, refused)
     exchange.fail(error)
-    if (
-        isinstance(meter, TranslatedMeter) and exchange.guard is None
-    ):  # a guard may hold back what was said so far
-        return meter.failure(error, exchange.request_id)
-    return ask.codec.error_event(error, exchange.request_id)
+    last = b"" if told is not None else ask.codec.error_event(error, exchange.request_id)
+    return None if last is None else held + last
 
 
 def _whole_headers(content_type: str, body: bytes) -> Headers:

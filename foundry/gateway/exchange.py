@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from foundry.errors import FoundryError, PriceUnknown
+from foundry.errors import FoundryError, GuardrailBlocked, GuardrailUnavailable, PriceUnknown
 from foundry.gateway.guardrails.decisions import Decisions
 from foundry.gateway.limits.limiter import Reservation, Use
 from foundry.gateway.upstream import Upstream
@@ -23,7 +23,10 @@ from foundry.types.usage import AttemptRecord, Outcome, PriceStatus, UsageCounts
 
 if TYPE_CHECKING:
     from foundry.gateway.guardrails.compiled import Guarding
+    from foundry.gateway.progress import OpenStream
 
+GUARDS_ERRORS = (GuardrailBlocked, GuardrailUnavailable)
+"""Of what they end, the target is not to blame."""
 _NO_USE = UsageCounts()
 _ZERO = Decimal(0)
 _NONE: frozenset[str] = frozenset()
@@ -65,8 +68,9 @@ class Attempt:
         """Then: why its cost is not known."""
 
     def fail(self, error: FoundryError) -> None:
-        """Remember why it failed."""
-        self.outcome, self.error_code = "failed", error.code
+        """Remember why it failed; or that it did not, and a guard cut it off."""
+        self.outcome = "blocked" if isinstance(error, GUARDS_ERRORS) else "failed"
+        self.error_code = error.code
 
     def count(self, counts: UsageCounts, source: UsageSource) -> None:
         """Remember what was used and how we know."""
@@ -112,9 +116,9 @@ class Exchange:
 
     __slots__ = (
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
-        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "outcome", "policy",
-        "protocol", "queue_ms", "received_at", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
-        "status", "streamed", "user", "within",
+        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "opened", "outcome",
+        "policy", "protocol", "queue_ms", "received_at", "record_id", "request_bytes", "request_id", "reservation",
+        "response_bytes", "route", "settled", "shadow", "status", "streamed", "user", "within",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:
@@ -137,6 +141,9 @@ class Exchange:
         self.reservation: Reservation | None = None
         self.within: Reservation | None = None
         """What the request that this one is a part of holds already (a guard's question, an embedding for the cache)."""
+        self.opened: OpenStream | None = None  # a stream that has begun
+        self.record_id = ""
+        """Of its usage record; given when the record is made, or first drafted."""
         self.streamed = self.settled = self.shadow = False
         self.head_sent = False
         """The head of a stream has gone out: what follows, errors too, are events."""
@@ -172,9 +179,12 @@ class Exchange:
             self.attempts.append(attempt)
 
     def fail(self, error: FoundryError) -> None:
-        """Remember why: `rejected` if no upstream was asked, else `failed`."""
+        """Remember why: `rejected` if no upstream was asked, else `blocked` by a guard or `failed`."""
         self.error_code = error.code
-        self.outcome = "failed" if self.attempts else "rejected"
+        if not self.attempts:
+            self.outcome = "rejected"
+        else:
+            self.outcome = "blocked" if isinstance(error, GUARDS_ERRORS) else "failed"
 
     def counts(self) -> UsageCounts:
         """What was used in all attempts together."""
@@ -201,7 +211,7 @@ class Exchange:
         key, attempt, counts = self.key, self.attempt, self.counts()
         upstream = attempt.upstream if attempt else None
         return UsageRecord(
-            id=new_id("use"),
+            id=self.record_id or new_id("use"),
             received_at=self.received_at,
             request_id=self.request_id,
             cluster=cluster,

@@ -8,6 +8,9 @@ from foundry.errors import BodyTooLarge, MalformedBody
 from foundry.gateway.delivery import Receive
 from foundry.gateway.exchange import CallerGone
 
+_LENGTH_DIGITS = 24
+"""A declared length is read this far: Python refuses to read thousands of digits."""
+
 
 class Intake:
     """Reads request bodies."""
@@ -19,8 +22,8 @@ class Intake:
     async def read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body. Raises BodyTooLarge, MalformedBody when it stops half-way, CallerGone."""
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self._max_body_bytes:
-            raise self._too_large(int(declared))
+        if declared.isdigit() and int(declared[:_LENGTH_DIGITS]) > self._max_body_bytes:
+            raise self._too_large(int(declared[:_LENGTH_DIGITS]))
         message = await receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):

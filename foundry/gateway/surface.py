@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from foundry.codecs import CODECS
 from foundry.errors import MethodNotAllowed, NotFound
 from foundry.gateway.exchange import Exchange
-from foundry.gateway.models import get_model, list_models
+from foundry.gateway.models import get_model, list_models, page_models
 from foundry.gateway.stateful.edge import Asked, Handler, Reply
 from foundry.gateway.stateful.state import State
 
@@ -96,10 +96,12 @@ class Surface:
 
 
 async def _list_models(asked: Asked) -> Reply:
+    if asked.for_anthropic:
+        return Reply(page_models(asked.index, asked.key, asked.query))
     return Reply(list_models(asked.index, asked.key))
 
 
 async def _get_model(asked: Asked) -> Reply:
-    body = get_model(asked.index, asked.key, asked.id)
+    body = get_model(asked.index, asked.key, asked.id, for_anthropic=asked.for_anthropic)
     asked.exchange.route = asked.id
     return Reply(body)

@@ -23,6 +23,12 @@ _NOT_INHERITED = frozenset({"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_JOB_ID", "RAY_R
 
 Environment = Callable[..., dict[str, str]]
 """(service name, more variables) to a child's whole environment."""
+HAPROXY_RETRIES = {
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+}
+"""A request whose replica dies before it began to answer is sent to another one (`haproxy.py` says which are not). HAProxy can do
+that for as much of a request as its buffer holds. It has buffers only while bytes move, so open streams hold none."""
 _PULL_NICENESS = 5
 """Converting weights keeps both cores busy; Ray's start gives up when its agents need longer than it waits."""
 _RAY_SITE = Path(__file__).with_name("ray_site")
@@ -130,6 +136,7 @@ def ray_environment(instance: Instance) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        **HAPROXY_RETRIES,
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
         "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
         # For deployments with a prefix-aware router alone: HAProxy shows it this much of a request's body.

@@ -42,17 +42,20 @@ def decode_line(line: bytes) -> bytes | None:
     return payload if zlib.crc32(payload) == expected else None
 
 
-def create(directory: Path) -> tuple[Path, int]:
-    """Create a locked, empty segment in `directory` (made when missing) and return its path and descriptor.
+_APPEND = os.O_WRONLY | os.O_APPEND
+
+
+def create(directory: Path, *, suffix: str = SUFFIX, flags: int = _APPEND) -> tuple[Path, int]:
+    """Create a locked, empty segment (or another file of a living process) in `directory` (made when missing) and return its path and descriptor.
 
     It appears under its final name only once it is locked, so nobody can take it for a dead owner's. Names sort by age.
     """
     while True:
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
-        draft = path.with_suffix(_DRAFT_SUFFIX)
+        path = directory / f"{time.time_ns():020d}-{os.getpid()}{suffix}"
+        draft = path.with_name(path.name + _DRAFT_SUFFIX)
         try:
-            fd = os.open(draft, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(draft, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue  # a shipper removed the folder, which was empty, under our feet: make it again
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from foundry.errors import FoundryError, MetricsRefused
-from foundry.metrics import segments
+from foundry.metrics import open_streams, segments
 from foundry.metrics.segments import Claim
 from foundry.metrics.store import Store
 from foundry.settings import Settings
@@ -134,12 +134,12 @@ class Shipper:
                 continue
 
     def _shippable(self) -> list[Path]:
-        paths = segments.listing(self._directory)
         now = time.monotonic()
-        if now - self._adopted_at >= ADOPT_S:
-            self._adopted_at = now
-            paths += orphans(self._directory)
-        return paths
+        if now - self._adopted_at < ADOPT_S:
+            return segments.listing(self._directory)
+        self._adopted_at = now
+        open_streams.settle(self._directory)  # of an earlier process with this folder
+        return [*segments.listing(self._directory), *orphans(self._directory)]
 
     async def _ship(self, path: Path) -> int:
         """Ship one segment as far as it goes; delete it when nobody will append to it any more."""
@@ -210,10 +210,12 @@ class Shipper:
 
 
 def orphans(own: Path) -> list[Path]:
-    """Segments in sibling folders without a living writer; folders found empty are removed."""
+    """Segments in sibling folders without a living writer, their open streams settled; folders found empty are removed."""
     found: list[Path] = []
     for folder in sorted(own.parent.iterdir()) if own.parent.is_dir() else []:
         if folder == own or not folder.is_dir():
+            continue
+        if not open_streams.settle(folder):
             continue
         paths = segments.listing(folder)
         if not paths:

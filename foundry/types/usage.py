@@ -14,14 +14,15 @@ from typing import Literal
 
 import msgspec
 
-Outcome = Literal["completed", "aborted", "failed", "rejected"]
+Outcome = Literal["completed", "aborted", "failed", "rejected", "blocked"]
 """completed: answered in full. aborted: the client went away. failed: the upstream failed or refused. rejected: refused
-before any upstream was asked (bad key, bad body, unknown model, not ready)."""
+before any upstream was asked (bad key, bad body, unknown model, not ready, a guard refused the request). blocked: an upstream
+answered, and a guard refused the answer or could not be asked about it; what was generated is billed."""
 
 UsageSource = Literal["reported", "partial", "estimated", "none"]
-"""reported: the upstream's final count. partial: its running count at the moment the stream ended early.
-estimated: counted from the chunks that arrived, because the upstream told nothing. none: nothing was
-generated."""
+"""reported: the upstream's final count. partial: its own running count at the moment the stream ended early. estimated: counted
+by us in whole or in part, because the upstream told nothing, or not its output (Anthropic tells its input at the start and its
+output at the end: of a stream that was cut, the output is ours). none: nothing was generated."""
 
 PriceStatus = Literal["priced", "unknown", "free"]
 """priced: `cost_usd` is exact for these tokens. unknown: tokens were used and no price is known (`cost_usd`

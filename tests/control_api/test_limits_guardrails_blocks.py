@@ -114,7 +114,11 @@ GUARD: dict[str, Any] = {"kind": "jailbreak", "action": "block", "stages": ["inp
     ("guard", "param", "words"),
     [
         ({"kind": "jailbrake"}, "guards[0].kind", "use one of"),
-        ({"kind": "json_schema", "action": "redact", "stages": ["output"]}, "guards[0].action", "cannot redact"),
+        (
+            {"kind": "json_schema", "action": "redact", "stages": ["output"]},
+            "guards[0].action",
+            "cannot redact",
+        ),
         ({"kind": "json_schema"}, "guards[0].stages", "works at the stages"),
         ({"options": {"treshold": 1}}, "guards[0].options.treshold", "treshold"),
     ],

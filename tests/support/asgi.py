@@ -41,9 +41,9 @@ def cancel_on_disconnect(app: Any) -> Any:
 
 
 @asynccontextmanager
-async def serve_asgi(app: Any) -> AsyncGenerator[str]:
-    """Serve until the block ends; yields the root URL."""
-    sock = socket.create_server(("127.0.0.1", 0))
+async def serve_asgi(app: Any, port: int = 0) -> AsyncGenerator[str]:
+    """Serve until the block ends; yields the root URL. port: 0 for a free one."""
+    sock = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(
         cancel_on_disconnect(app),
         lifespan="off",

@@ -11,6 +11,7 @@
     gated         answers like ok once `gate` is set
     endless       streams until the caller goes away
     slow          never answers
+    paced         answers after 0.2 s; streams 150 content chunks, one every 10 ms
     status-NNN    answers with that HTTP status and an OpenAI-shaped error
 
 `script` holds behaviours for the next requests, before the model's name counts again: `["status-503", "ok"]` fails once.
@@ -28,6 +29,7 @@ from typing import Any
 from aiohttp import web
 
 PROMPT_TOKENS, OUTPUT_TOKENS, CACHED_TOKENS = 11, 3, 4
+PACED_TOKENS = 150
 
 
 @dataclass
@@ -117,6 +119,8 @@ class ScriptedUpstream:
             return web.json_response({"error": error}, status=status, headers=headers)
         if body.get("stream"):
             return await self._stream(request, body, model)
+        if model == "paced":
+            await asyncio.sleep(0.2)  # the time that the scripted engine takes
         answer: dict[str, Any] = {
             "id": "x", "object": "chat.completion", "created": 1, "model": model,
             "choices": [{"index": 0, "message": {"role": "assistant", "content": "one two three"}, "finish_reason": "stop"}],
@@ -135,7 +139,7 @@ class ScriptedUpstream:
         count = _said_already(body)
         first = count
         try:
-            while count < OUTPUT_TOKENS or model == "endless":
+            while count < (PACED_TOKENS if model == "paced" else OUTPUT_TOKENS) or model == "endless":
                 count += 1
                 told = running or (model == "fat-final" and tell and count == OUTPUT_TOKENS)
                 await response.write(
@@ -152,7 +156,9 @@ class ScriptedUpstream:
                         b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n'
                     )
                     return response
-                await asyncio.sleep(0.01 if model == "endless" else 0)  # the pace of the scripted engine
+                await asyncio.sleep(
+                    0.01 if model in {"endless", "paced"} else 0
+                )  # the pace of the scripted engine
         except (ConnectionResetError, asyncio.CancelledError):
             self.cut.set()
             raise

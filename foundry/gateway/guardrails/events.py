@@ -136,11 +136,13 @@ def _read_choices(event: Event, data: dict[str, object]) -> None:
 
 
 def _read_delta(event: Event, delta: dict[str, object], index: int | str, place: Place) -> None:
-    for key, role in _DELTA_ROLES.items():
-        text = delta.get(key)
-        if isinstance(text, str) and text:
+    for key, text in delta.items():  # nearly always one
+        role = _DELTA_ROLES.get(key)
+        if role is not None and text and isinstance(text, str):
             event.pieces.append(Piece((role, index, 0), text, (*place, key)))
-    for number, call in enumerate(_objects(delta.get("tool_calls"))):
+    if "tool_calls" not in delta:
+        return
+    for number, call in enumerate(_objects(delta["tool_calls"])):
         text = _object(call.get("function")).get("arguments")
         if isinstance(text, str) and text:
             channel = ("tool_call", index, _index(call.get("index", number)))

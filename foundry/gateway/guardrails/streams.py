@@ -112,6 +112,8 @@ class StreamGuard:
         self._queue: deque[Event] = deque()
         self._held: dict[Channel, _Held] = {}
         self._tells_whole = False
+        self._waits = False
+        """The foremost event may not go before the next look."""
 
     async def feed(self, data: bytes) -> bytes:
         """Whole events from the meter to what may go out now. Raises GuardrailBlocked, GuardrailUnavailable."""
@@ -148,6 +150,8 @@ class StreamGuard:
         due = [channel for channel, held in self._held.items() if self._due(held)]
         if due:
             await self._look(due)
+        elif self._waits:
+            return b""  # nothing was looked at, so nothing more may go
         if self._tells_whole:
             self._tells_whole = False
             for event in self._queue:
@@ -156,6 +160,7 @@ class StreamGuard:
         out: list[bytes] = []
         while self._queue and self._may_go(self._queue[0]):
             out.append(self._let_out(self._queue.popleft()))
+        self._waits = bool(self._queue)
         return b"".join(out)
 
     def _due(self, held: _Held) -> bool:

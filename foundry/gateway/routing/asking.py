@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
+import msgspec
 
 from foundry.codecs.base import BYTES_PER_TOKEN, Answer, Call, Codec, Leg, Meter, UpstreamRequest
 from foundry.errors import FoundryError, UpstreamBroke, UpstreamTimeout
@@ -28,6 +29,8 @@ from foundry.gateway.upstream import Way
 from foundry.types.usage import UsageCounts
 
 _OK = 200
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What codecs may raise over an answer: of the wrong shape, of bytes that are no text, too deep."""
 _LONGEST_REST_S = 3600.0
 """Of a target that asks for more than this in `Retry-After`: after it, one request asks again."""
 
@@ -98,12 +101,28 @@ class Live:
         """More of the stream: metered and timed; what goes on to the caller."""
         meter = self.meter
         assert meter is not None  # noqa: S101  only streams are heard
-        out = meter.feed(data)
+        out = self.feed(data)
         exchange.last_token_ns = time.perf_counter_ns()
         if not exchange.first_token_ns and meter.started:
             exchange.first_token_ns = exchange.last_token_ns
         exchange.response_bytes += len(out)
         return out
+
+    def feed(self, data: bytes) -> bytes:
+        """More of the stream, metered; what goes on to the caller. Raises UpstreamBroke when it cannot be read."""
+        assert self.meter is not None  # noqa: S101  only streams are fed
+        try:
+            return self.meter.feed(data)
+        except _UNREADABLE as error:
+            raise _unreadable(self.attempt, error) from error
+
+    def rest(self) -> bytes:
+        """The upstream said all that it says: what is left for the caller. Raises UpstreamBroke."""
+        assert self.meter is not None  # noqa: S101  only streams are heard
+        try:
+            return self.meter.close()
+        except _UNREADABLE as error:
+            raise _unreadable(self.attempt, error) from error
 
     def broke_off(self, exchange: Exchange, error: FoundryError, now: float) -> None:
         """It failed in the middle."""
@@ -116,9 +135,13 @@ class Live:
         meter = self.meter
         if meter is None:
             return
-        counts = meter.counts()
+        try:
+            counts = meter.counts()
+        except _UNREADABLE:  # it told something, but no counts
+            counts = None
         if counts is not None:
-            self.attempt.count(counts, "reported" if meter.ended and meter.error is None else "partial")
+            whole = meter.ended and meter.error is None
+            self.attempt.count(counts, "estimated" if meter.estimates else "reported" if whole else "partial")
         elif meter.started:
             self.attempt.count(estimate(exchange, meter.estimated_output_tokens()), "estimated")
 
@@ -210,7 +233,10 @@ class Asker:
             live.lease.answered(self._board.clock(), (now_ns - attempt.opened_ns) / 1e6)
         else:
             body = await self._transport.read(response)
-            live.answer = leg.answer(ask.call, body, response.headers.get("content-type", ""))
+            try:
+                live.answer = leg.answer(ask.call, body, response.headers.get("content-type", ""))
+            except _UNREADABLE as error:
+                raise _unreadable(attempt, error) from error
             attempt.outcome = "completed"
             count_answer(ask.exchange, attempt, live.answer)
             live.lease.answered(self._board.clock(), None)
@@ -224,11 +250,11 @@ class Asker:
         live.meter = meter
         live.chunks = self._transport.stream(response)
         async for data in live.chunks:
-            live.first = meter.feed(data)
+            live.first = live.feed(data)
             if live.first or meter.ended or meter.error is not None:
                 break
         else:
-            live.first = meter.close()
+            live.first = live.rest()
         if not live.first:
             require_whole(meter)
 
@@ -239,6 +265,10 @@ class Asker:
         if verdict.cool:
             rest = COOL_S if error.retry_after_s is None else error.retry_after_s
             lease.cool(now + min(rest, _LONGEST_REST_S))
+
+
+def _unreadable(attempt: Attempt, error: Exception) -> UpstreamBroke:
+    return UpstreamBroke(f"{attempt.upstream.target_id} answered what cannot be read: {error}")
 
 
 def require_whole(meter: Meter) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from foundry.codecs.base import Call, Meter
-from foundry.errors import UnsupportedParameter
+from foundry.errors import FoundryError, UnsupportedParameter
 from foundry.gateway.upstream import Upstream
 from foundry.types.usage import UsageCounts
 
@@ -194,6 +194,15 @@ class Spliced:
         """As the meter's; usage in it is the sum of both."""
         *events, done, _ = self._meter.tail().split(b"\n\n")
         return b"".join(self._event(event) for event in events) + done + b"\n\n"
+
+    def failure(self, error: FoundryError, request_id: str) -> bytes | None:
+        """As the meter's."""
+        return self._meter.failure(error, request_id)
+
+    @property
+    def estimates(self) -> bool:
+        """As the meter's."""
+        return self._meter.estimates
 
     def counts(self) -> UsageCounts | None:
         """Of the new attempt alone."""

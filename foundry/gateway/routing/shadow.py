@@ -102,5 +102,5 @@ async def _listen(exchange: Exchange, live: Live) -> None:
         if live.meter.ended or live.meter.error is not None:
             break
     else:
-        live.meter.close()
+        live.rest()
     require_whole(live.meter)

@@ -9,14 +9,14 @@ from urllib.parse import parse_qsl
 
 import structlog
 
+from foundry.codecs import anthropic_errors, openai_errors
 from foundry.codecs.base import Answer
-from foundry.codecs.openai_errors import error_body
 from foundry.errors import FoundryError
 from foundry.gateway.delivery import OK, BrokenOff, Delivery, Receive, Scope, Send
 from foundry.gateway.exchange import CallerGone, Exchange
 from foundry.gateway.intake import Intake
 from foundry.gateway.lifecycle import Lifecycle
-from foundry.gateway.stateful.edge import Asked, Reply
+from foundry.gateway.stateful.edge import ANTHROPIC_VERSION, Asked, Reply
 from foundry.gateway.surface import Surface
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ class Desk:
         except CallerGone:
             return
         except FoundryError as error:
-            await self._refuse(exchange, error, send)
+            await self._refuse(exchange, error, headers, send)
         except Exception as error:  # the process edge: a bug is logged, told and recorded as one
             if isinstance(error, BrokenOff):
                 raise  # a broken connection tells the caller that the answer is not whole
@@ -50,13 +50,16 @@ class Desk:
             if exchange.status == OK:
                 raise  # the answer has begun, as above
             failure = FoundryError("an internal error: the gateway's log has it under this request id")
-            await self._refuse(exchange, failure, send)
+            await self._refuse(exchange, failure, headers, send)
         finally:
             self._delivery.settle(exchange)
 
-    async def _refuse(self, exchange: Exchange, error: FoundryError, send: Send) -> None:
+    async def _refuse(
+        self, exchange: Exchange, error: FoundryError, headers: dict[bytes, bytes], send: Send
+    ) -> None:
         exchange.fail(error)
-        await self._delivery.refuse(exchange, error, error_body(error, exchange.request_id), send)
+        write = anthropic_errors.error_body if ANTHROPIC_VERSION in headers else openai_errors.error_body
+        await self._delivery.refuse(exchange, error, write(error, exchange.request_id), send)
 
     async def _steps(
         self, exchange: Exchange, headers: dict[bytes, bytes], scope: Scope, receive: Receive, send: Send

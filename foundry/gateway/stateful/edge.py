@@ -18,6 +18,7 @@ from foundry.gateway.exchange import Exchange
 from foundry.gateway.snapshot import Index
 from foundry.types.snapshot import KeyEntry
 
+ANTHROPIC_VERSION = b"anthropic-version"
 _LOOK_AHEAD = 64
 """Objects read at once while a page is filled."""
 _encoder = msgspec.json.Encoder()
@@ -45,6 +46,11 @@ class Asked:
     def project_id(self) -> str:
         """The tenant, whose objects alone can be seen."""
         return self.key.project_id
+
+    @property
+    def for_anthropic(self) -> bool:
+        """Anthropic's clients ask, and read Anthropic's shapes."""
+        return ANTHROPIC_VERSION in self.headers
 
 
 @dataclass(frozen=True, slots=True)

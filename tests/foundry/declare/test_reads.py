@@ -40,7 +40,8 @@ def file_fields() -> list[Field]:
     return [
         Field(field.path.lstrip("."), tuple(one for one in field.owners if one != "GatewayFile"), field.name)
         for field in found
-        if field.name not in DISCRIMINATORS and field.path.lstrip(".") not in {"providers", *TRAVELS, *DOCUMENTATION}
+        if field.name not in DISCRIMINATORS
+        and field.path.lstrip(".") not in {"providers", *TRAVELS, *DOCUMENTATION}
     ]
 
 

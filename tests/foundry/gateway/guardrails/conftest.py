@@ -39,6 +39,8 @@ class Echo:
     hold_at: int | None = None
     """Streams wait here (characters) for `go`."""
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    break_at: int | None = None
+    """Streams break off here (characters)."""
     runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -91,6 +93,10 @@ class Echo:
         for number, delta in enumerate(deltas):
             if self.hold_at is not None and number * PIECE >= self.hold_at:
                 await self.go.wait()
+            if self.break_at is not None and number * PIECE >= self.break_at:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
             running = {**usage, "completion_tokens": number, "total_tokens": 10 + number}
             await response.write(_event([{"index": 0, "delta": delta, "finish_reason": None}], running))
         await response.write(_event([{"index": 0, "delta": {}, "finish_reason": "stop"}], usage))

@@ -138,7 +138,7 @@ async def test_a_whole_answer_is_redacted_or_blocked_and_billed_either_way(
     assert Decimal(blocked["cost_usd"]) == Decimal("0.000016")
     assert (redacted["outcome"], blocked["outcome"], blocked["error_code"]) == (
         "completed",
-        "failed",
+        "blocked",
         "guardrail_blocked",
     )
 
