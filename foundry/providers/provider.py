@@ -96,10 +96,15 @@ class Provider:
         return self._base(surface) + path + (separator + urlencode(query) if query else "")
 
     def wires_for(self, protocol: str) -> tuple[Wire, ...]:
-        """The wires in the order to try for a caller's protocol (`Codec.name`): its own first, where bytes pass through, then as
-        the row has them."""
+        """The wires that can serve a caller's protocol (`Codec.name`), in the order to try: its own first, where bytes pass through,
+        then as the row has them."""
         own = _OWN_WIRES.get(protocol, "openai")
-        return tuple(sorted(self.wires, key=lambda wire: wire != own))
+        able = (wire for wire in self.wires if self._serves(wire, protocol))
+        return tuple(sorted(able, key=lambda wire: wire != own))
+
+    def _serves(self, wire: Wire, protocol: str) -> bool:
+        known = _surface(self._row, wire).protocols
+        return known is None or protocol in known
 
     def options_for(self, model: str) -> dict[str, str]:
         """For `TargetFacts.options`: the family's facts, under the provider's own."""

@@ -40,6 +40,8 @@ class Surface(Row):
     base_url: Url | None = None
     prefix: Prefix | None = None
     auth: Auth | None = None
+    protocols: tuple[str, ...] | None = None
+    """The callers' protocols (`Codec.name`) that can be served there. None: all that the wire can, as far as we know."""
 
 
 class Vendor(Row):

@@ -42,3 +42,7 @@ async def test_refused_by_name(matrix: Rig, refusal: Refusal) -> None:
 
 def test_the_page_shows_the_cells_as_they_are() -> None:
     assert page.PATH.read_text(encoding="utf-8") == page.render(), "run: python -m tests.gateway.conformance"
+
+
+async def test_no_request_has_two_records(matrix: Rig) -> None:
+    assert {name: n for name, n in matrix.record_counts().items() if n != 1} == {}

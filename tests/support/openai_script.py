@@ -222,7 +222,7 @@ class Azure(OpenAI):
     """Azure's key, and the deployment in the path (`provider` is that surface)."""
 
     provider = "azure-deployments"
-    environment = (("AZURE_OPENAI_API_KEY", KEY),)
+    environment: tuple[tuple[str, str], ...] = (("AZURE_OPENAI_API_KEY", KEY),)
 
     def refuses(self, received: Received) -> tuple[int, str] | None:
         if received.headers.get("api-key") != KEY:
@@ -243,7 +243,7 @@ class Engine(OpenAI):
     """vLLM behind our token: `provider` is none, the target is an engine."""
 
     provider = ""
-    environment = ()
+    environment: tuple[tuple[str, str], ...] = ()
     thinks = True
 
     def refuses(self, received: Received) -> tuple[int, str] | None:

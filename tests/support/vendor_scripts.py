@@ -1,4 +1,5 @@
-"""How each native wire but Bedrock's and OpenAI's looks: answers after the vendors' documented examples, with counts of every kind they tell.
+"""How each native wire but Bedrock's and OpenAI's looks: answers after the vendors' documented examples, with counts of every kind
+that they tell.
 
 What it does not know: sockets (`scripted_vendor.py`), our own code for these wires.
 """

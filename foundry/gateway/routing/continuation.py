@@ -143,7 +143,8 @@ class Continuation:
         return msgspec.structs.replace(call, fields=fields)
 
     def _prefill(self, fields: dict[str, msgspec.Raw], upstream: Upstream) -> None:
-        how = _ENGINE if upstream.deployment else upstream.facts.options.get(PREFILL)
+        options = upstream.facts.options
+        how = _ENGINE if upstream.deployment else options.get(PREFILL) or options.get("prefill_field")
         messages = _list.decode(fields["messages"])
         if how is None or not messages or _message.decode(messages[-1]).get("role") == "assistant":
             raise _cannot(upstream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from foundry.codecs import CODECS
 from foundry.errors import ConfigurationError
 from foundry.providers.vendors import Vendor, merged, vendor, vendors
 
@@ -73,3 +74,12 @@ def test_surfaces_are_of_wires_that_are_spoken() -> None:
     for row in vendors().values():
         assert set(row.surfaces) <= set(row.wires)
     assert isinstance(vendor("deepseek"), Vendor)
+
+
+def test_the_protocols_of_a_surface_are_ones_that_callers_speak() -> None:
+    spoken = {codec.name for codec in CODECS.values()}
+    said = {
+        name for row in vendors().values() for one in row.surfaces.values() for name in one.protocols or ()
+    }
+    assert said
+    assert said <= spoken

@@ -58,12 +58,7 @@ SERVED: dict[Protocol, tuple[Kind, ...]] = {
     "speech": _OPENAI_KINDS,
     "images": _OPENAI_KINDS,
 }
-"""Who has an endpoint for it. Others are refused: by us, or by the vendor itself (`ASKED_IN_VAIN`)."""
-ASKED_IN_VAIN: frozenset[tuple[Protocol, Kind]] = frozenset(
-    {("rerank", "azure"), ("moderations", "azure")}
-    | {(one, "cohere") for one in SERVED if "cohere" not in SERVED[one]}
-)
-"""Pairs of a wire that has such endpoints and a vendor that has not: nobody knows before it was asked."""
+"""Who has an endpoint for it; the others are refused before anybody is asked."""
 _STREAMS: dict[Protocol, tuple[bool, ...]] = {
     **dict.fromkeys((*_CHATS, "transcription", "images"), (False, True)),
     **dict.fromkeys(("embeddings", "rerank", "moderations"), (False,)),

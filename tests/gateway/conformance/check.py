@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from tests.gateway.conformance.cells import ASKED_IN_VAIN, Cell
+from tests.gateway.conformance.cells import Cell
 from tests.gateway.conformance.expect import Expected
 from tests.gateway.conformance.expect_media import expect
 from tests.gateway.conformance.fallbacks import TROUBLES, Fallback
@@ -38,8 +38,7 @@ async def check(rig: Rig, cell: Cell) -> None:
     seen, wired = await rig.play(cell)
     record = await _only_record(rig, cell.id)
     _check_record(cell, expected, wired, record)
-    asked = cell.served or (cell.protocol, cell.kind) in ASKED_IN_VAIN
-    assert record.get("target_id", "") == (target_id(cell.kind, cell.target) if asked else "")
+    assert record.get("target_id", "") == (target_id(cell.kind, cell.target) if cell.served else "")
     assert "attempts" not in record
     _check_answer(cell, expected, seen, wired)
 

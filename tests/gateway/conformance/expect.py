@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from tests.gateway.conformance.cells import ASKED_IN_VAIN, Cell
+from tests.gateway.conformance.cells import Cell
 from tests.gateway.conformance.money import Counts, cost_usd
 from tests.support.vendor_script import ALL_KINDS, ONE_KIND, THOUGHT, WORDS, Told
 
@@ -45,7 +45,6 @@ class Expected:
 
 
 _NOT_SERVED = Expected(400, "rejected", "protocol_not_served")
-_IN_VAIN = Expected(502, "failed", "upstream_refused")
 _FAILED_WHOLE = {
     "refused": Expected(429, "failed", "upstream_refused"),
     "before": Expected(502, "failed", "upstream_unreachable"),
@@ -61,7 +60,7 @@ _CUT = {"mid": ("failed", "upstream_broke"), "error": ("failed", "upstream_broke
 def failure(cell: Cell) -> Expected | None:
     """Of an answer of which the caller gets nothing."""
     if not cell.served:
-        return _IN_VAIN if (cell.protocol, cell.kind) in ASKED_IN_VAIN else _NOT_SERVED
+        return _NOT_SERVED
     if cell.stream and cell.scenario not in ("refused", "before"):
         return None
     return _FAILED_WHOLE.get(cell.scenario)

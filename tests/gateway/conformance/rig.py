@@ -139,6 +139,10 @@ class Rig:
         await self._until(lambda: bool(self._read_on()[request_id]))
         return self._records[request_id]
 
+    def record_counts(self) -> dict[str, int]:
+        """How many usage records there are now, by request id."""
+        return {name: len(records) for name, records in self._read_on().items()}
+
     def _read_on(self) -> dict[str, list[Record]]:
         for path in segments.listing(self._spool):
             with path.open("rb") as file:
@@ -170,7 +174,7 @@ async def rig(folder: Path) -> AsyncGenerator[Rig]:
         stack.enter_context(_Environment(secrets))
         home = Home.make(folder / "home")
         key, entry = home.key()
-        urls = {kind: double.url for kind, double in doubles.items()}
+        urls: dict[Kind, str] = {kind: double.url for kind, double in doubles.items()}
         home.write_snapshot([entry], [*_routes(all_cells(), urls), *_chains(urls)])
         gateway = Gateway(home.settings(ship_interval_s=3600), gateway_id="gw-1")
         await gateway.start()

@@ -50,8 +50,8 @@ def target(name: str, url: str = "http://127.0.0.1:9", **fields: Any) -> EngineT
 
 
 def vendor(name: str, url: str, **fields: Any) -> ProviderTarget:
-    base: dict[str, Any] = {"model": "ok", "price": PRICE, **fields}
-    return ProviderTarget(target_id=f"openai/{name}", provider="openai", base_url=url, **base)
+    base: dict[str, Any] = {"model": "ok", "price": PRICE, "provider": "openai", **fields}
+    return ProviderTarget(target_id=f"openai/{name}", base_url=url, **base)
 
 
 def candidate(name: str, health: Health | None = None, **fields: Any) -> Candidate:

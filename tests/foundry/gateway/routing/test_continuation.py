@@ -121,3 +121,29 @@ def test_only_streams_of_text_may_continue() -> None:
     assert not may_continue("chat", call(messages=USER))
     assert not may_continue("responses", _streamed(input="x"))
     assert not may_continue("completions", _streamed(prompt="x", echo=True))
+
+
+def test_a_vendor_goes_on_as_its_row_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "sk-mistral")
+    upstream = Upstream(vendor("a", "http://127.0.0.1:9", provider="mistral"), engine_token="t")
+    said = Transcript()
+    said.add(_text("one two "))
+    sent = _decoded(Continuation("chat", said, UsageCounts()).call(_streamed(messages=USER), upstream))
+    assert sent["messages"] == [*USER, {"role": "assistant", "content": "one two", "prefix": True}]
+
+
+def test_usage_beside_the_last_words_is_told_as_the_sum() -> None:
+    said = Transcript()
+    said.add(_text("one "))
+    rest = Continuation("completions", said, UsageCounts(input_tokens=3, output_tokens=1))
+    meter = Spliced(SseMeter(wants_usage=True, wants_running_usage=False), rest)
+    usage = {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6}
+    out = meter.feed(_text("two", usage=usage) + b"data: [DONE]\n\n")
+    *events, done, _ = (out + meter.tail()).split(b"\n\n")
+    assert done == b"data: [DONE]"
+    told = [msgspec.json.decode(event[5:]) for event in events]
+    assert [event.get("usage") for event in told] == [
+        None,
+        {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    ]
+    assert {event["id"] for event in told} == {"first"}
