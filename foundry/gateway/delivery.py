@@ -20,8 +20,8 @@ from foundry.errors import (
     UpstreamTimeout,
 )
 from foundry.gateway.exchange import Exchange
-from foundry.gateway.progress import Progress
 from foundry.gateway.guardrails.streams import UNGUARDED, Passage
+from foundry.gateway.progress import Progress
 from foundry.gateway.routing.asking import Ask, Live, require_whole
 from foundry.gateway.transport import Transport
 from foundry.types.routing import Policy

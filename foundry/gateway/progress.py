@@ -95,7 +95,9 @@ class Progress:
                 try:
                     self._renew(opened)
                 except SpoolFull as error:
-                    log.warning("open_stream_not_noted", request_id=opened.exchange.request_id, reason=str(error))
+                    log.warning(
+                        "open_stream_not_noted", request_id=opened.exchange.request_id, reason=str(error)
+                    )
 
     def close(self) -> None:
         """End of the process."""

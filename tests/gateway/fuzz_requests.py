@@ -95,7 +95,9 @@ def models_for(protocol: str) -> list[str]:
 def mutated(random: Random, rig: Rig, row: tuple[str, str, str]) -> Case:
     """A request to one endpoint that is wrong somewhere: most often in its body, else in what is around it."""
     method, pattern, protocol = row
-    path = pattern.replace("{id}", random.choice(mutations.IDS)).replace("{name}", random.choice(mutations.IDS))
+    path = pattern.replace("{id}", random.choice(mutations.IDS)).replace(
+        "{name}", random.choice(mutations.IDS)
+    )
     content_type, body = _body(random, protocol, wrong=random.random() < 0.85)
     headers = list(rig.headers(content_type))
     query, leaves = b"", False
@@ -104,7 +106,16 @@ def mutated(random: Random, rig: Rig, row: tuple[str, str, str]) -> Case:
         if kind == 0:
             method = random.choice(METHODS)
         elif kind == 1:
-            path = random.choice((path + "/", path + "\x00", "/" + path, path.upper(), path + "/" + random.choice(mutations.IDS), ""))
+            path = random.choice(
+                (
+                    path + "/",
+                    path + "\x00",
+                    "/" + path,
+                    path.upper(),
+                    path + "/" + random.choice(mutations.IDS),
+                    "",
+                )
+            )
         elif kind == 2:
             query = random.choice(mutations.QUERIES)
         elif kind == 3:
@@ -122,7 +133,11 @@ def _body(random: Random, protocol: str, *, wrong: bool) -> tuple[tuple[bytes, b
         return FORM_TYPE, _form(random, protocol, model, wrong=wrong)
     value = BODIES.get(protocol, {"a": 1}) | {"model": model}
     if random.random() < 0.4:
-        value = {key: one for key, one in value.items() if key in {"model", "messages", "input", "prompt"} or random.random() < 0.6}
+        value = {
+            key: one
+            for key, one in value.items()
+            if key in {"model", "messages", "input", "prompt"} or random.random() < 0.6
+        }
     if "stream" in value and random.random() < 0.4:
         value["stream"] = False
     return JSON_TYPE, mutations.json_of(random, value) if wrong else json.dumps(value).encode()
@@ -134,7 +149,9 @@ def _form(random: Random, protocol: str, model: str, *, wrong: bool) -> bytes:
         place = random.randrange(len(fields))
         name, value = fields[place]
         odd = random.choice(("", "\x00", "-1", "9" * 400, "é", "true", "[]", "x\r\ny", "nan"))
-        fields[place] = random.choice(((name, odd), (odd, value), (name, ("a\"b.wav", odd.encode())), (name + "[]", value)))
+        fields[place] = random.choice(
+            ((name, odd), (odd, value), (name, ('a"b.wav', odd.encode())), (name + "[]", value))
+        )
         if random.random() < 0.3:
             fields.append(random.choice(fields))
         return form(*fields, closed=random.random() < 0.9)

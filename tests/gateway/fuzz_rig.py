@@ -33,7 +33,13 @@ PRICE = Price(
     price_id="fuzz@1", source="test", input_per_mtok_usd=Decimal(1), output_per_mtok_usd=Decimal(2), per_image_usd=Decimal("0.04"),
     per_audio_second_usd=Decimal("0.0001"), per_mchar_usd=Decimal(15), per_search_usd=Decimal("0.002"),
 )  # fmt: skip
-WIRES = {"openai": "openai", "anthropic": "anthropic", "gemini": "gemini", "bedrock": "bedrock", "responses": "openai"}
+WIRES = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+    "bedrock": "bedrock",
+    "responses": "openai",
+}
 """Route prefix to provider; `own` is an engine."""
 BROKEN = -1
 """In the place of a status: the answer had begun, and the connection was cut."""
@@ -199,7 +205,11 @@ def _route(name: str, task: Task, url: str) -> RouteEntry:
         )  # fmt: skip
     else:
         target = ProviderTarget(
-            target_id=f"{prefix}/{name}", provider=WIRES[prefix], model=name, base_url=f"{url}/{prefix}", price=PRICE
+            target_id=f"{prefix}/{name}",
+            provider=WIRES[prefix],
+            model=name,
+            base_url=f"{url}/{prefix}",
+            price=PRICE,
         )
     return RouteEntry(name=name, task=task, targets=(target,), created_at=datetime.now(UTC), routing=_ONCE)
 
@@ -209,7 +219,12 @@ def route_names() -> dict[str, Task]:
     own = {f"own-{task.value}": task for task in Task}
     generate = {f"{wire}-generate": Task.GENERATE for wire in WIRES}
     embed = {f"{wire}-embed": Task.EMBED for wire in ("openai", "gemini", "bedrock")}
-    return own | generate | embed | {"openai-image": Task.IMAGE, "openai-speak": Task.SPEAK, "openai-transcribe": Task.TRANSCRIBE}
+    return (
+        own
+        | generate
+        | embed
+        | {"openai-image": Task.IMAGE, "openai-speak": Task.SPEAK, "openai-transcribe": Task.TRANSCRIBE}
+    )
 
 
 @asynccontextmanager
@@ -219,7 +234,9 @@ async def rig(folder: Path, answering: Answering, **settings: object) -> AsyncIt
     await upstream.start()
     key, entry = home.key()
     home.write_snapshot([entry], [_route(name, task, upstream.url) for name, task in route_names().items()])
-    gateway = Gateway(home.settings(**{"body_timeout_s": 1.0, "ship_interval_s": 600.0, **settings}), gateway_id="gw-1")
+    gateway = Gateway(
+        home.settings(**{"body_timeout_s": 1.0, "ship_interval_s": 600.0, **settings}), gateway_id="gw-1"
+    )
     sink = Counting(gateway.spool.append)
     gateway._delivery._sink = sink
     await gateway.start()
@@ -251,7 +268,8 @@ def openai_frames() -> list[bytes]:
     """A chat stream."""
     base = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     chunks: list[dict[str, Any]] = [
-        {**base, "choices": [{"index": 0, "delta": delta, "text": "one", "finish_reason": None}]} for delta in _DELTAS
+        {**base, "choices": [{"index": 0, "delta": delta, "text": "one", "finish_reason": None}]}
+        for delta in _DELTAS
     ]
     chunks += [{**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
     chunks += [{**base, "choices": [], "usage": _CHAT["usage"]}]
@@ -264,7 +282,15 @@ def response_object() -> dict[str, Any]:
             "content": [{"type": "output_text", "text": "one", "annotations": []}]}  # fmt: skip
     usage = {"input_tokens": 11, "output_tokens": 3, "total_tokens": 14, "input_tokens_details": {"cached_tokens": 4},
              "output_tokens_details": {"reasoning_tokens": 0}}  # fmt: skip
-    return {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "m", "output": [item], "usage": usage}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": "m",
+        "output": [item],
+        "usage": usage,
+    }
 
 
 def response_frames() -> list[bytes]:
@@ -273,8 +299,18 @@ def response_frames() -> list[bytes]:
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": begun},
-        {"type": "response.output_item.added", "output_index": 0, "item": {**whole["output"][0], "content": []}},
-        {"type": "response.output_text.delta", "item_id": "m1", "output_index": 0, "content_index": 0, "delta": "one"},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**whole["output"][0], "content": []},
+        },
+        {
+            "type": "response.output_text.delta",
+            "item_id": "m1",
+            "output_index": 0,
+            "content_index": 0,
+            "delta": "one",
+        },
         {"type": "response.completed", "response": whole},
     ]
     return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
@@ -291,10 +327,18 @@ def right_answer(path: str, body: bytes) -> Answer:
             return Answer(b"".join(script.frames(usage=True)), script.stream_type)
         return Answer(json.dumps(script.whole(received, usage=True)).encode())
     if path.endswith("/responses"):
-        return Answer(b"".join(response_frames()), "text/event-stream") if streams else Answer(json.dumps(response_object()).encode())
+        return (
+            Answer(b"".join(response_frames()), "text/event-stream")
+            if streams
+            else Answer(json.dumps(response_object()).encode())
+        )
     if path.endswith("/speech"):
         return Answer(b"ID3" + bytes(500), "audio/mpeg")
-    return Answer(b"".join(openai_frames()), "text/event-stream") if streams else Answer(json.dumps(_CHAT).encode())
+    return (
+        Answer(b"".join(openai_frames()), "text/event-stream")
+        if streams
+        else Answer(json.dumps(_CHAT).encode())
+    )
 
 
 def _members(body: bytes) -> dict[str, Any]:

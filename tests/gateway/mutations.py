@@ -78,7 +78,9 @@ def swap(random: Random, value: Json) -> Json:
     if kind == 2:
         return replaced(value, path, {"type": _at(value, path)})
     if kind == 3:
-        return replaced(value, path, random.choice(ODD[:-1]) if random.random() < 0.5 else json.dumps(_at(value, path)))
+        return replaced(
+            value, path, random.choice(ODD[:-1]) if random.random() < 0.5 else json.dumps(_at(value, path))
+        )
     return replaced(value, path, random.choice(ODD))
 
 
@@ -130,7 +132,11 @@ def cut(random: Random, data: bytes) -> bytes:
 def stuff(random: Random, data: bytes) -> bytes:
     """Something foreign put in."""
     place = random.randint(0, len(data))
-    return data[:place] + random.choice((b"\x00", b"\xff", b"\xed\xa0\x80", b"\r\n--", b'"', b"\\u", b"}", b"1" * 5000)) + data[place:]
+    return (
+        data[:place]
+        + random.choice((b"\x00", b"\xff", b"\xed\xa0\x80", b"\r\n--", b'"', b"\\u", b"}", b"1" * 5000))
+        + data[place:]
+    )
 
 
 def bytes_of(random: Random, data: bytes) -> bytes:

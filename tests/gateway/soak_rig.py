@@ -85,7 +85,9 @@ class Soak:
 
     def expect(self, outcome: str, output: int | None = None) -> None:
         """One request ended so; output: tokens of the upstream's answer, None when it is not to be billed."""
-        self.expected.setdefault(outcome, Sum()).add(output or 0, Decimal(0) if output is None else cost(output))
+        self.expected.setdefault(outcome, Sum()).add(
+            output or 0, Decimal(0) if output is None else cost(output)
+        )
 
     def swap(self) -> None:
         """A newer snapshot of the same content."""
@@ -103,7 +105,9 @@ Act = Callable[[Soak, dict[str, httpx.AsyncClient], Random], Awaitable[None]]
 
 async def _chat(soak: Soak, clients: dict[str, httpx.AsyncClient], random: Random) -> None:
     streamed = random.random() < 0.6
-    answer = await clients["good"].post("/v1/chat/completions", json={"model": "guarded", "messages": SAYS, "stream": streamed})
+    answer = await clients["good"].post(
+        "/v1/chat/completions", json={"model": "guarded", "messages": SAYS, "stream": streamed}
+    )
     assert answer.status_code == 200, answer.text
     assert not streamed or answer.text.endswith("data: [DONE]\n\n")
     soak.expect("completed", OUTPUT_TOKENS)
@@ -158,7 +162,9 @@ async def _refused(soak: Soak, clients: dict[str, httpx.AsyncClient], random: Ra
     elif kind == 1:
         answer = await clients["good"].post("/v1/chat/completions", content=b"{")
     elif kind == 2:
-        answer = await clients["good"].post("/v1/chat/completions", json={"model": "guarded", "messages": SECRET})
+        answer = await clients["good"].post(
+            "/v1/chat/completions", json={"model": "guarded", "messages": SECRET}
+        )
     else:
         answer = await clients["good"].get("/v1/nothing")
     assert answer.status_code in {400, 401, 404}, answer.text
@@ -181,13 +187,30 @@ async def _lists(soak: Soak, clients: dict[str, httpx.AsyncClient], _random: Ran
     soak.expect("completed")
 
 
-ACTS: tuple[Act, ...] = (_chat, _chat, _chat, _messages, _cached, _cached, _leaves, _breaks, _fails, _refused, _limited, _lists)
+ACTS: tuple[Act, ...] = (
+    _chat,
+    _chat,
+    _chat,
+    _messages,
+    _cached,
+    _cached,
+    _leaves,
+    _breaks,
+    _fails,
+    _refused,
+    _limited,
+    _lists,
+)
 
 
 async def call_until(soak: Soak, stopping: asyncio.Event, number: int) -> None:
     """One caller, with connections of its own, until told to stop."""
     random = Random(number)
-    async with soak.client() as good, soak.client("limited") as limited, httpx.AsyncClient(base_url=soak.url) as nobody:
+    async with (
+        soak.client() as good,
+        soak.client("limited") as limited,
+        httpx.AsyncClient(base_url=soak.url) as nobody,
+    ):
         clients = {"good": good, "limited": limited, "nobody": nobody}
         while not stopping.is_set():
             await random.choice(ACTS)(soak, clients, random)
@@ -196,7 +219,14 @@ async def call_until(soak: Soak, stopping: asyncio.Event, number: int) -> None:
 def _routes(url: str) -> list[RouteEntry]:
     made: list[RouteEntry] = []
     for route in behaviour_routes(url):
-        if route.name in {"own-status-503", "own-status-400", "own-die-before", "own-die-mid", "own-error-mid", "dead"}:
+        if route.name in {
+            "own-status-503",
+            "own-status-400",
+            "own-die-before",
+            "own-die-mid",
+            "own-error-mid",
+            "dead",
+        }:
             made.append(route.model_copy(update={"routing": ONCE.model_copy(update={
                 "health": ONCE.health.model_copy(update={"min_requests": 1_000_000_000})})}))  # fmt: skip
         elif route.name in {"own-ok", "own-endless"}:
@@ -215,11 +245,20 @@ async def soak_rig(folder: Path) -> AsyncIterator[Soak]:
     keys = {"good": home.key(), "limited": home.key()}
     limited = keys["limited"][1].key_id
     entries: tuple[Any, ...] = (
-        LimitEntry(name="rate", meter="requests", scope="key", subjects=(limited,), amount=Decimal(5), window="second"),
+        LimitEntry(
+            name="rate",
+            meter="requests",
+            scope="key",
+            subjects=(limited,),
+            amount=Decimal(5),
+            window="second",
+        ),
         LimitEntry(name="open", meter="concurrency", scope="project", amount=Decimal(500)),
         LimitEntry(name="money", meter="usd", scope="project", amount=Decimal(10_000), window="day"),
     )
-    words = GuardEntry(kind="regex", stages=("input", "output", "stream"), options={"patterns": {"word": "xyzzy"}})
+    words = GuardEntry(
+        kind="regex", stages=("input", "output", "stream"), options={"patterns": {"word": "xyzzy"}}
+    )
     profile = GuardrailProfile(name="words", guards=(words,))
     snapshot = home.write_snapshot(
         [entry for _, entry in keys.values()], _routes(upstream.url), limits=entries, guardrails=(profile,)
@@ -229,6 +268,8 @@ async def soak_rig(folder: Path) -> AsyncIterator[Soak]:
     gateway._delivery._sink = told
     await gateway.start()
     async with serve_asgi(gateway) as url:
-        yield Soak(home, upstream, gateway, url, snapshot, told, {name: key for name, (key, _) in keys.items()})
+        yield Soak(
+            home, upstream, gateway, url, snapshot, told, {name: key for name, (key, _) in keys.items()}
+        )
     await gateway.stop()
     await upstream.stop()

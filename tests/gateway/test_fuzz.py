@@ -52,7 +52,11 @@ async def _nothing_left(rig: Rig, before: dict[str, int]) -> None:
 
 async def _garbage(folder: Path, seed: str, count: int) -> None:
     async with fuzz_rig.rig(folder, fuzz_rig.right_answer) as rig:
-        rows = [(codec.name, path, model) for path, codec in CODECS.items() for model in fuzz_requests.models_for(codec.name)]
+        rows = [
+            (codec.name, path, model)
+            for path, codec in CODECS.items()
+            for model in fuzz_requests.models_for(codec.name)
+        ]
         before = rig.tasks()
         for number in range(count):
             random = Random(f"{seed}-{number}")
@@ -80,10 +84,22 @@ def test_more_garbage_from_upstreams(tmp_path: Path, runner: Runner) -> None:
 
 
 ENDLESS_LENGTH = (b"content-length", b"9" * 5000)
-TORN_WAV = form(("file", ("a.wav", silence(0.1)[:16] + b"\xff" + silence(0.1)[16:])), ("model", "own-transcribe"))
+TORN_WAV = form(
+    ("file", ("a.wav", silence(0.1)[:16] + b"\xff" + silence(0.1)[16:])), ("model", "own-transcribe")
+)
 FOUND: dict[str, tuple[str, tuple[tuple[bytes, bytes], ...], bytes, int]] = {
-    "a length that Python refuses to read": ("/v1/score", (fuzz_requests.JSON_TYPE, ENDLESS_LENGTH), b"{}", 413),
-    "a WAV whose sizes point behind its end": ("/v1/audio/transcriptions", (fuzz_requests.FORM_TYPE,), TORN_WAV, 200),
+    "a length that Python refuses to read": (
+        "/v1/score",
+        (fuzz_requests.JSON_TYPE, ENDLESS_LENGTH),
+        b"{}",
+        413,
+    ),
+    "a WAV whose sizes point behind its end": (
+        "/v1/audio/transcriptions",
+        (fuzz_requests.FORM_TYPE,),
+        TORN_WAV,
+        200,
+    ),
 }
 """What the storms found in requests, shrunk."""
 

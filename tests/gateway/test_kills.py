@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -141,7 +141,12 @@ async def _site(folder: Path, make_port: Callable[[], int]) -> AsyncIterator[Sit
         stack.push_async_callback(balancer.wait)
         stack.callback(balancer.kill)
         site = Site(
-            replicas, f"http://127.0.0.1:{port}/v1", f"http://127.0.0.1:{stats}/stats;csv", key, upstream, store
+            replicas,
+            f"http://127.0.0.1:{port}/v1",
+            f"http://127.0.0.1:{stats}/stats;csv",
+            key,
+            upstream,
+            store,
         )
         await site.wait_until_up()
         yield site

@@ -71,20 +71,26 @@ async def _drained(soak: Soak, before: set[str]) -> None:
     gateway, connector = soak.gateway, soak.gateway._transport.session.connector
     assert connector is not None
     async with asyncio.timeout(15):
-        while gateway._in_flight or len(gateway.progress) or connector._acquired or _kinds_of_tasks() - before:
+        while (
+            gateway._in_flight or len(gateway.progress) or connector._acquired or _kinds_of_tasks() - before
+        ):
             await asyncio.sleep(0.05)  # poll: bounded by the timeout above
     board = gateway.routing.board
     assert all(state.in_flight == 0 and state.waiting == 0 for state in board.targets.values())
     assert all(len(memory.queue) == 0 for memory in board._memories.values())
+    rules = gateway.snapshots.current().limits.rules
+    counted = {rule.id for rule in rules if rule.meter == CONCURRENCY}
     parts = gateway.limits.limiter.shares.current
-    used = [part.used for part in parts.values() if part.rule.meter == CONCURRENCY]
+    used = [part.used for (limit, _), part in parts.items() if limit in counted]
     assert used
     assert not any(used)
 
 
 def _check_sums(soak: Soak) -> None:
     told, expected = soak.told.by_outcome, soak.expected
-    assert {name: one.requests for name, one in told.items()} == {name: one.requests for name, one in expected.items()}
+    assert {name: one.requests for name, one in told.items()} == {
+        name: one.requests for name, one in expected.items()
+    }
     for outcome in ("completed", "failed", "rejected"):
         assert told.get(outcome, Sum()) == expected.get(outcome, Sum()), outcome
     assert told["aborted"].output_tokens >= soak.seen_before_leaving

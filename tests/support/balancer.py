@@ -16,7 +16,10 @@ from foundry.local.services import HAPROXY_RETRIES
 
 def main(folder: Path, port: int, stats_port: int, metrics_port: int, replicas: list[int]) -> None:
     """Write the configuration, then become HAProxy."""
-    os.environ |= HAPROXY_RETRIES | {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0"}
+    os.environ |= HAPROXY_RETRIES | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    }
     from ray.serve._private.haproxy import (  # noqa: PLC0415  it reads the variables when it is imported
         BackendConfig,
         HAProxyApi,
@@ -32,10 +35,16 @@ def main(folder: Path, port: int, stats_port: int, metrics_port: int, replicas: 
     )  # fmt: skip
     servers = [ServerConfig(name=f"r{number}", host="127.0.0.1", port=number) for number in replicas]
     backend = BackendConfig(
-        name="gateway", path_prefix="/", app_name="gateway", servers=servers, http_health_check_path="/healthz"
+        name="gateway",
+        path_prefix="/",
+        app_name="gateway",
+        servers=servers,
+        http_health_check_path="/healthz",
     )
     path = folder / "haproxy.cfg"
-    HAProxyApi(config, backend_configs={"gateway": backend}, config_file_path=str(path))._generate_config_file_internal()
+    HAProxyApi(
+        config, backend_configs={"gateway": backend}, config_file_path=str(path)
+    )._generate_config_file_internal()
     wrapper = str(haproxy.write_wrapper(folder / "haproxy"))
     os.execv(wrapper, [wrapper, "-db", "-f", str(path)])
 

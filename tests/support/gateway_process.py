@@ -18,7 +18,6 @@ from foundry.settings import ControlSettings, GatewaySettings, MetricsSettings, 
 from tests.support.asgi import serve_asgi
 
 
-
 class _NoLedger:
     async def sync(self, report: Report) -> Reply:
         raise LimitsUnavailable(f"no ledger for {report.replica}")
@@ -27,7 +26,9 @@ class _NoLedger:
         raise LimitsUnavailable(f"no ledger for {replica} ({epoch}, {seen})")
 
 
-async def _main(home: Path, gateway_id: str, fields: dict[str, object], port: int = 0, metrics_url: str = "") -> None:
+async def _main(
+    home: Path, gateway_id: str, fields: dict[str, object], port: int = 0, metrics_url: str = ""
+) -> None:
     settings = Settings(
         home=home,
         gateway=GatewaySettings.model_validate({"cluster": "test", **fields}),

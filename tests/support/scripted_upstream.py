@@ -152,7 +152,9 @@ class ScriptedUpstream:
                         b'data: {"error":{"message":"scripted failure","code":500}}\n\ndata: [DONE]\n\n'
                     )
                     return response
-                await asyncio.sleep(0.01 if model in {"endless", "paced"} else 0)  # the pace of the scripted engine
+                await asyncio.sleep(
+                    0.01 if model in {"endless", "paced"} else 0
+                )  # the pace of the scripted engine
         except (ConnectionResetError, asyncio.CancelledError):
             self.cut.set()
             raise

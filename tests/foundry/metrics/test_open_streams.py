@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foundry.metrics import open_streams, segments
+from foundry.metrics import open_streams
 from foundry.metrics.open_streams import REPLICA_LOST, SLOT_BYTES, OpenStreams, settle
 from foundry.metrics.spool import Spool
 from foundry.metrics.writer import orphans
@@ -50,7 +50,9 @@ def test_drafts_of_the_dead_become_records(tmp_path: Path, record: Record) -> No
     assert not [path for path in folder.iterdir() if path.name.endswith(open_streams.SUFFIX)]
 
 
-def test_a_record_written_before_its_draft_was_cleared_is_not_made_again(tmp_path: Path, record: Record) -> None:
+def test_a_record_written_before_its_draft_was_cleared_is_not_made_again(
+    tmp_path: Path, record: Record
+) -> None:
     folder = tmp_path / "a"
     spool, journal = Spool(folder, segment_bytes=MIB, max_bytes=MIB), OpenStreams(folder)
     journal.begin(record(1, output_tokens=1))

@@ -115,7 +115,11 @@ class Turns:
             except ObjectStoreUnavailable as error:
                 # It is made and billed: its caller gets it, and is told 404 when they ask for it again.
                 log.warning("response_not_stored", response_id=turn.call.answer_id, reason=error.message)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # the target's own words, passed on
+            except (
+                msgspec.DecodeError,
+                UnicodeDecodeError,
+                RecursionError,
+            ) as error:  # the target's own words, passed on
                 log.warning("response_not_stored", response_id=turn.call.answer_id, reason=str(error))
 
         return Keeping(send, keep, turn.call)
