@@ -109,9 +109,9 @@ class Exchange:
 
     __slots__ = (
         "_received_ns", "acting_for", "answer_id", "attempts", "batch_id", "cache", "cost_usd", "decisions", "error_code",
-        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "opened", "outcome", "policy",
-        "protocol", "queue_ms", "received_at", "record_id", "request_bytes", "request_id", "reservation", "response_bytes", "route", "settled", "shadow",
-        "status", "streamed", "user",
+        "estimated", "fallback", "first_token_ns", "for_guard", "guard", "head_sent", "key", "last_token_ns", "opened", "outcome",
+        "policy", "protocol", "queue_ms", "received_at", "record_id", "request_bytes", "request_id", "reservation", "response_bytes",
+        "route", "settled", "shadow", "status", "streamed", "user",
     )  # fmt: skip
 
     def __init__(self, protocol: str, request_id: str | None) -> None:

@@ -1,9 +1,10 @@
-"""Keep HAProxy on loopback, and its retries harmless: a wrapper around the bundled binary that edits what Ray's template leaves open.
+"""Keep HAProxy on loopback and its retries harmless: a wrapper around the bundled binary that edits the configuration.
 
 Ray Serve 2.60 binds HAProxy's metrics and statistics pages to every address and has no setting for it, but it lets us name the
 binary. Ours edits the generated configuration (`bind :P` and `bind *:P` become `bind 127.0.0.1:P`) and becomes HAProxy, with the
 same process id, so Ray's reloads and signals work unchanged. What makes or removes something (a file, a batch) is not sent a second
-time to another replica when the first one died over it, unlike inference, which may be (`services.HAPROXY_RETRIES`). What it does not know: what HAProxy routes.
+time to another replica when the first one died over it, unlike inference, which may be (`services.HAPROXY_RETRIES`).
+What it does not know: what HAProxy routes.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_garbage_from_upstreams(tmp_path: Path, runner: Runner) -> None:
 
 @pytest.mark.chaos
 def test_more_garbage_from_upstreams(tmp_path: Path, runner: Runner) -> None:
-    runner.run(_garbage(tmp_path, "test", 5000))
+    runner.run(_garbage(tmp_path, "test", 2500))
 
 
 ENDLESS_LENGTH = (b"content-length", b"9" * 5000)

@@ -54,7 +54,7 @@ async def _run(soak: Soak, seconds: float) -> tuple[int, int]:
 async def test_a_long_mixed_load_leaves_right_sums_and_nothing_else(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    minutes: float = request.config.getoption("--soak-minutes")
+    minutes = float(str(request.config.getoption("--soak-minutes")))
     async with soak_rig(tmp_path) as soak:
         before = _kinds_of_tasks()
         warm, at_end = await _run(soak, minutes * 60)

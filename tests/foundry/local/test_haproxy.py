@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ backend gateway
 
 
 @asynccontextmanager
-async def _balanced(folder: Path, make_port: Callable[[], int]) -> AsyncIterator[tuple[int, Counter[str]]]:
+async def _balanced(folder: Path, make_port: Callable[[], int]) -> AsyncGenerator[tuple[int, Counter[str]]]:
     """Port of an HAProxy, and the requests that reached the server that dies over each."""
     asked: Counter[str] = Counter()
 
