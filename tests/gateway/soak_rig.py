@@ -3,6 +3,9 @@
 What it does not know: how long it runs, what is asserted.
 """
 
+# Private names: the sink is replaced by one that sums.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio

@@ -4,6 +4,9 @@ Run: `python -m tests.support.balancer FOLDER PORT STATS_PORT METRICS_PORT REPLI
 know: how Serve finds replicas. Here their ports are fixed, and a replica that starts again takes its port again.
 """
 
+# Private names: Serve's own rendering has no public name.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
