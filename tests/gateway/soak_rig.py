@@ -38,9 +38,9 @@ SECRET = [{"role": "user", "content": "the word is xyzzy"}]
 
 def cost(output: int) -> Decimal:
     """Of one answer of the upstream's."""
-    cached = CACHED_TOKENS * (PRICE.cached_input_per_mtok_usd or 0)
-    fresh = (PROMPT_TOKENS - CACHED_TOKENS) * (PRICE.input_per_mtok_usd or 0)
-    return (fresh + cached + output * (PRICE.output_per_mtok_usd or 0)) / 1_000_000
+    cached = CACHED_TOKENS * (PRICE.cached_input_per_mtok_usd or Decimal(0))
+    fresh = (PROMPT_TOKENS - CACHED_TOKENS) * (PRICE.input_per_mtok_usd or Decimal(0))
+    return (fresh + cached + output * (PRICE.output_per_mtok_usd or Decimal(0))) / 1_000_000
 
 
 @dataclass
