@@ -71,7 +71,7 @@ def swap(random: Random, value: Json) -> Json:
     """Another value at a random place, a member more, or one less."""
     path = random.choice(paths_of(value)[1:] or [()])
     kind = random.randrange(8)
-    if kind == 0 and path and isinstance(path[-1], str):
+    if kind == 0 and path and isinstance(_at(value, path[:-1]), dict):
         parent = _at(value, path[:-1])
         return replaced(value, path[:-1], {key: one for key, one in parent.items() if key != path[-1]})
     if kind == 1:
