@@ -152,8 +152,34 @@ def _replica(ray_pid: int) -> psutil.Process:
 
 
 def _write_snapshot(instance: Instance, upstream: str) -> str:
-    """A signed snapshot with routes to the scripted upstream; returns a key that may call them. On the route `guarded`
-    everything is on: limits, a budget, a guardrail profile."""
+    """A signed snapshot with routes to the scripted upstream; returns a key that may call them."""
+    now, folder = datetime.now(UTC), instance.layout.secrets
+    key, pepper = instance.admin_key, bytes.fromhex((folder / "key_pepper").read_text().strip())
+    entry = KeyEntry(
+        key_id="key_benchmark",
+        key_hash=hash_key(pepper, key),
+        organization_id="org_benchmark",
+        project_id="proj_benchmark",
+        scopes=("inference",),
+    )
+    snapshot = Snapshot(
+        cluster="local",
+        version=1,
+        issued_at=now,
+        keys=(entry,),
+        routes=_routes(upstream, now),
+        limits=_LIMITS,
+        guardrails=(_REGEX,),
+    )
+    signer = private_key_from_pem((folder / "snapshot_signing.pem").read_text())
+    path = instance.home / "snapshots" / "local.json"
+    path.parent.mkdir()
+    path.write_text(sign(snapshot, signer).model_dump_json())
+    return key
+
+
+def _routes(upstream: str, now: datetime) -> tuple[RouteEntry, ...]:
+    """On the route `guarded` everything is on: limits, a budget, a guardrail profile."""
     price = Price(
         price_id="benchmark",
         input_per_mtok_usd=Decimal("0.1"),
@@ -172,16 +198,7 @@ def _write_snapshot(instance: Instance, upstream: str) -> str:
             {"target_id": "engine/paced", "model": "scripted-paced", **engine}
         ),
     }
-    now, folder = datetime.now(UTC), instance.layout.secrets
-    key, pepper = instance.admin_key, bytes.fromhex((folder / "key_pepper").read_text().strip())
-    entry = KeyEntry(
-        key_id="key_benchmark",
-        key_hash=hash_key(pepper, key),
-        organization_id="org_benchmark",
-        project_id="proj_benchmark",
-        scopes=("inference",),
-    )
-    routes = tuple(
+    return tuple(
         RouteEntry(
             name=name,
             task=Task.GENERATE,
@@ -191,20 +208,6 @@ def _write_snapshot(instance: Instance, upstream: str) -> str:
         )
         for name, target in targets.items()
     )
-    snapshot = Snapshot(
-        cluster="local",
-        version=1,
-        issued_at=now,
-        keys=(entry,),
-        routes=routes,
-        limits=_LIMITS,
-        guardrails=(_REGEX,),
-    )
-    signer = private_key_from_pem((folder / "snapshot_signing.pem").read_text())
-    path = instance.home / "snapshots" / "local.json"
-    path.parent.mkdir()
-    path.write_text(sign(snapshot, signer).model_dump_json())
-    return key
 
 
 def _deploy(children: Children, instance: Instance, settings: Settings) -> None:

@@ -46,7 +46,8 @@ _APPEND = os.O_WRONLY | os.O_APPEND
 
 
 def create(directory: Path, *, suffix: str = SUFFIX, flags: int = _APPEND) -> tuple[Path, int]:
-    """Create a locked, empty segment (or another file of a living process) in `directory` (made when missing) and return its path and descriptor.
+    """Create a locked, empty segment, or another file of a living process, in `directory` (made when missing). Returns its path
+    and descriptor.
 
     It appears under its final name only once it is locked, so nobody can take it for a dead owner's. Names sort by age.
     """

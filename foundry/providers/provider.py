@@ -99,7 +99,7 @@ class Provider:
         """The wires that can serve a caller's protocol (`Codec.name`), in the order to try: its own first, where bytes pass through,
         then as the row has them."""
         own = _OWN_WIRES.get(protocol, "openai")
-        able = (wire for wire in self.wires if self._serves(wire, protocol))
+        able: list[Wire] = [wire for wire in self.wires if self._serves(wire, protocol)]
         return tuple(sorted(able, key=lambda wire: wire != own))
 
     def _serves(self, wire: Wire, protocol: str) -> bool:

@@ -18,9 +18,11 @@ _TOOL = {"type": "function", "function": {"name": "f", "description": "d", "stri
 _PICTURE = "data:image/png;base64,iVBORw0KGgo="
 _TURNS: list[dict[str, Any]] = [
     {"role": "system", "content": "be brief"},
-    {"role": "user", "name": "n", "content": [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": _PICTURE, "detail": "low"}},
+    {"role": "user", "name": "n", "content": [{"type": "text", "text": "hi"},
+        {"type": "image_url", "image_url": {"url": _PICTURE, "detail": "low"}},
         {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}}]},
-    {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
+    {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
     {"role": "tool", "tool_call_id": "c1", "content": "done"},
 ]  # fmt: skip
 _CHAT: dict[str, Any] = {
@@ -46,7 +48,8 @@ _RESPONSES: dict[str, Any] = {
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c1", "output": "done"},
         {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "e"}],
-    "instructions": "be brief", "stream": True, "store": False, "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+    "instructions": "be brief", "stream": True, "store": False,
+    "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
     "tool_choice": "auto", "max_output_tokens": 5, "reasoning": {"effort": "low", "summary": "auto"}, "text": {"format": {"type": "text"}},
     "include": ["reasoning.encrypted_content"], "previous_response_id": None, "truncation": "auto", "metadata": {"a": "b"},
 }  # fmt: skip

@@ -3,13 +3,16 @@
 Every record that it spools is counted by its request's id. What it does not know: what is sent, and why.
 """
 
+# Private names: the sink is replaced by one that counts.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -228,7 +231,7 @@ def route_names() -> dict[str, Task]:
 
 
 @asynccontextmanager
-async def rig(folder: Path, answering: Answering, **settings: object) -> AsyncIterator[Rig]:
+async def rig(folder: Path, answering: Answering, **settings: object) -> AsyncGenerator[Rig]:
     """A running one. The environment has the vendors' keys (`ENVIRONMENT`)."""
     home, upstream = Home.make(folder / "home"), Upstream(answering)
     await upstream.start()

@@ -3,11 +3,14 @@
 What it does not know: how long it runs, what is asserted.
 """
 
+# Private names: the sink is replaced by one that sums.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -35,9 +38,9 @@ SECRET = [{"role": "user", "content": "the word is xyzzy"}]
 
 def cost(output: int) -> Decimal:
     """Of one answer of the upstream's."""
-    cached = CACHED_TOKENS * (PRICE.cached_input_per_mtok_usd or 0)
-    fresh = (PROMPT_TOKENS - CACHED_TOKENS) * PRICE.input_per_mtok_usd
-    return (fresh + cached + output * PRICE.output_per_mtok_usd) / 1_000_000
+    cached = CACHED_TOKENS * (PRICE.cached_input_per_mtok_usd or Decimal(0))
+    fresh = (PROMPT_TOKENS - CACHED_TOKENS) * (PRICE.input_per_mtok_usd or Decimal(0))
+    return (fresh + cached + output * (PRICE.output_per_mtok_usd or Decimal(0))) / 1_000_000
 
 
 @dataclass
@@ -238,7 +241,7 @@ def _routes(url: str) -> list[RouteEntry]:
 
 
 @asynccontextmanager
-async def soak_rig(folder: Path) -> AsyncIterator[Soak]:
+async def soak_rig(folder: Path) -> AsyncGenerator[Soak]:
     """A running one on loopback."""
     home, upstream = Home.make(folder / "home"), ScriptedUpstream(retry_after="")
     await upstream.start()

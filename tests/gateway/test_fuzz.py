@@ -3,6 +3,9 @@
 The share in `make check` is small; `make test` sends 20,000. A seed gives the same requests again: a failure prints its case.
 """
 
+# Private names: what must be at rest is counted inside.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -80,7 +83,7 @@ def test_garbage_from_upstreams(tmp_path: Path, runner: Runner) -> None:
 
 @pytest.mark.chaos
 def test_more_garbage_from_upstreams(tmp_path: Path, runner: Runner) -> None:
-    runner.run(_garbage(tmp_path, "test", 5000))
+    runner.run(_garbage(tmp_path, "test", 2500))
 
 
 ENDLESS_LENGTH = (b"content-length", b"9" * 5000)
@@ -126,7 +129,8 @@ ANSWERED: dict[str, tuple[str, str, dict[str, object], Answer, int, str]] = {
         "/v1/completions", "openai-generate", {"prompt": "hi", "stream": True},
         Answer(_CHUNK % b"[1]", "text/event-stream"), 200, "estimated"),
     "an answer too deep to read": (
-        "/v1/messages/count_tokens", "own-generate", {"messages": [{"role": "user", "content": "hi"}]}, Answer(b'{"a":' * 20_000 + b"1"), 502, "none"),
+        "/v1/messages/count_tokens", "own-generate", {"messages": [{"role": "user", "content": "hi"}]},
+        Answer(b'{"a":' * 20_000 + b"1"), 502, "none"),
     "an answer that is not text": (
         "/v1/responses", "gemini-generate", {"input": "hi"},
         Answer(b'{"candidates":[{"content":{"parts":[{"text":"\xbb"}]}}]}'), 502, "none"),

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -109,7 +109,7 @@ def _environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _site(folder: Path, make_port: Callable[[], int]) -> AsyncIterator[Site]:
+async def _site(folder: Path, make_port: Callable[[], int]) -> AsyncGenerator[Site]:
     async with AsyncExitStack() as stack:
         home, upstream = Home.make(folder / "home"), ScriptedUpstream()
         store = StoreProcess(home.path, make_port())
@@ -193,11 +193,12 @@ async def _stream(client: AsyncOpenAI, told: Told) -> None:
 async def _records(site: Site, wanted: int) -> dict[str, list[dict[str, Any]]]:
     """The bill, once it is complete: by request id."""
     store = await Store.connect(site.store.settings)
+    found: dict[str, list[dict[str, Any]]] = {}
     try:
         async with asyncio.timeout(40):
             while True:
                 rows = await list_usage(store, limit=10_000)
-                found: dict[str, list[dict[str, Any]]] = {}
+                found = {}
                 for row in rows:
                     found.setdefault(str(row["request_id"]), []).append(dict(row))
                 if len(found) >= wanted:

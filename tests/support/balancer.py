@@ -4,6 +4,9 @@ Run: `python -m tests.support.balancer FOLDER PORT STATS_PORT METRICS_PORT REPLI
 know: how Serve finds replicas. Here their ports are fixed, and a replica that starts again takes its port again.
 """
 
+# Private names: Serve's own rendering has no public name.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
@@ -46,8 +49,9 @@ def main(folder: Path, port: int, stats_port: int, metrics_port: int, replicas: 
         config, backend_configs={"gateway": backend}, config_file_path=str(path)
     )._generate_config_file_internal()
     wrapper = str(haproxy.write_wrapper(folder / "haproxy"))
-    os.execv(wrapper, [wrapper, "-db", "-f", str(path)])
+    os.execv(wrapper, [wrapper, "-db", "-f", str(path)])  # noqa: S606  it becomes HAProxy, to be killed by its pid
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *(int(word) for word in sys.argv[2:5]), [int(word) for word in sys.argv[5:]])
+    PORT, STATS_PORT, METRICS_PORT, *REPLICAS = map(int, sys.argv[2:])
+    main(Path(sys.argv[1]), PORT, STATS_PORT, METRICS_PORT, REPLICAS)

@@ -44,5 +44,6 @@ async def _main(
 
 
 if __name__ == "__main__":
-    place = (int(sys.argv[4]), sys.argv[5]) if sys.argv[4:] else ()
-    asyncio.run(_main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), *place))
+    PORT = int(sys.argv[4]) if sys.argv[4:] else 0
+    METRICS_URL = sys.argv[5] if sys.argv[5:] else ""
+    asyncio.run(_main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), PORT, METRICS_URL))

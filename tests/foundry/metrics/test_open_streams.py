@@ -1,5 +1,8 @@
 """The journal of open streams: drafts come back from the dead exactly once, from the living never."""
 
+# Private names: only the kernel closes the file of the dead.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
