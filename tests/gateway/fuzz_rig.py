@@ -29,7 +29,7 @@ from foundry.types.snapshot import EngineTarget, ProviderTarget, RouteEntry
 from foundry.types.usage import UsageRecord
 from tests.gateway.bare_asgi import Reply, call
 from tests.support.instance import Home
-from tests.support.vendor_script import Received
+from tests.support.vendor_script import Received, Told
 from tests.support.vendor_scripts import SCRIPTS
 
 PRICE = Price(
@@ -241,7 +241,7 @@ async def rig(folder: Path, answering: Answering, **settings: object) -> AsyncGe
         home.settings(**{"body_timeout_s": 1.0, "ship_interval_s": 600.0, **settings}), gateway_id="gw-1"
     )
     sink = Counting(gateway.spool.append)
-    gateway._delivery._sink = sink
+    gateway._lifecycle._delivery._sink = sink
     await gateway.start()
     try:
         yield Rig(gateway, upstream, sink, key)
@@ -327,8 +327,8 @@ def right_answer(path: str, body: bytes) -> Answer:
     if script is not None:
         received = Received(path, path, {}, {}, body, _members(body))
         if script.streams(received) or streams:
-            return Answer(b"".join(script.frames(usage=True)), script.stream_type)
-        return Answer(json.dumps(script.whole(received, usage=True)).encode())
+            return Answer(b"".join(script.frames(received, Told(), fat=False)), script.stream_type(received))
+        return Answer(json.dumps(script.whole(received, Told())).encode())
     if path.endswith("/responses"):
         return (
             Answer(b"".join(response_frames()), "text/event-stream")

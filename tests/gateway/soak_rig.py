@@ -268,7 +268,7 @@ async def soak_rig(folder: Path) -> AsyncGenerator[Soak]:
     )
     gateway = Gateway(home.settings(ship_interval_s=600.0), gateway_id="gw-1")
     told = Told(gateway.spool.append)
-    gateway._delivery._sink = told
+    gateway._lifecycle._delivery._sink = told
     await gateway.start()
     async with serve_asgi(gateway) as url:
         yield Soak(

@@ -50,7 +50,7 @@ async def _nothing_left(rig: Rig, before: dict[str, int]) -> None:
         while set(rig.tasks()) - set(before):
             await asyncio.sleep(0.05)  # poll: bounded by the timeout above
     assert len(rig.gateway.progress) == 0
-    assert rig.gateway._in_flight == 0
+    assert rig.gateway._traffic.in_flight == 0
 
 
 async def _garbage(folder: Path, seed: str, count: int) -> None:

@@ -75,7 +75,10 @@ async def _drained(soak: Soak, before: set[str]) -> None:
     assert connector is not None
     async with asyncio.timeout(15):
         while (
-            gateway._in_flight or len(gateway.progress) or connector._acquired or _kinds_of_tasks() - before
+            gateway._traffic.in_flight
+            or len(gateway.progress)
+            or connector._acquired
+            or _kinds_of_tasks() - before
         ):
             await asyncio.sleep(0.05)  # poll: bounded by the timeout above
     board = gateway.routing.board
