@@ -95,9 +95,10 @@ def _cut(cell: Cell, told: Told) -> Expected:
     if cell.wire == "gemini":  # at the end the last word is missing
         words = cell.words - 1 if last else cell.words
         return ended(cell, "reported", _told(cell, told, told.thought + words, reasoning=told.thought))
-    if cell.wire == "anthropic":  # at the end only the end marker is missing
-        output, thought = (told.output, told.thought) if last else (_counted(cell), 0)
-        return ended(cell, "reported", _told(cell, told, output, reasoning=thought))
+    if cell.wire == "anthropic" and last:  # only the end marker is missing
+        return ended(cell, "reported", _told(cell, told, told.output, reasoning=told.thought))
+    if cell.wire == "anthropic":  # the input was told, the output is counted by us
+        return ended(cell, "estimated", _told(cell, told, _counted(cell), reasoning=0))
     return ended(cell, "estimated", {"output_tokens": _counted(cell)}, input_by_bytes=True)
 
 
