@@ -28,10 +28,11 @@ check: install-dev ## format, lint, types, import contracts, fast tests (under 9
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not (engine or postgres or browser or chaos or gpu)" $(TESTS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not (long or engine or postgres or browser or chaos or gpu)" $(TESTS)
 
 test: install-dev ## every test but those that need a GPU
-	$(BIN)/pytest -m "not gpu" $(TESTS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not (engine or browser or chaos or gpu)" $(TESTS)
+	$(BIN)/pytest -m "(engine or browser or chaos) and not gpu" $(TESTS)
 
 format: install-dev ## rewrite the code as the formatter and the safe fixes want it
 	$(BIN)/ruff check --fix $(CODE)

@@ -14,6 +14,8 @@ from tests.gateway.conformance.fallbacks import Fallback, all_fallbacks
 from tests.gateway.conformance.refusals import REFUSALS, Refusal
 from tests.gateway.conformance.rig import Rig, rig
 
+pytestmark = pytest.mark.long
+
 
 @pytest_asyncio.fixture(scope="module")
 async def matrix(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:

@@ -18,6 +18,8 @@ from foundry.declare.litellm.convert import Converted, convert
 from foundry.declare.litellm.reasons import explain, patterns
 from foundry.errors import ConfigurationError
 
+pytestmark = pytest.mark.long
+
 CONFIGS = Path(__file__).parent / "litellm_configs"
 EVERYTHING = (CONFIGS / "everything.yaml").read_text(encoding="utf-8")
 

@@ -12,6 +12,8 @@ from foundry.codecs import CODECS
 from foundry.gateway.exchange import Exchange
 from tests.foundry.gateway.conftest import Rig
 
+pytestmark = pytest.mark.long
+
 MakeRig = Callable[..., Awaitable[Rig]]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 

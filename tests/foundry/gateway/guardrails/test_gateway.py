@@ -22,6 +22,8 @@ from foundry.gateway.guardrails.compiled import Guarding
 from foundry.types.guardrails import GuardEntry
 from tests.foundry.gateway.guardrails.conftest import MakeRig, Rig
 
+pytestmark = pytest.mark.long
+
 CARD = "my card is 4111 1111 1111 1111, thanks"
 ZEUS = GuardEntry(kind="regex", options={"patterns": {"codename": "zeus"}})
 

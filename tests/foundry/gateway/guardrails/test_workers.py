@@ -15,6 +15,8 @@ import pytest
 from foundry.errors import GuardrailUnavailable
 from foundry.gateway.guardrails.workers import Workers
 
+pytestmark = pytest.mark.long
+
 KEY = "AKIAIOSFODNN7EXAMPLE"
 LONG = "the quick brown fox " * 20_000
 

@@ -15,6 +15,8 @@ from foundry.errors import LimitExceeded, LimitsUnavailable
 from tests.foundry.gateway.limits.cluster import NOON, Cluster, Request, binding, demand, limit, use
 from tests.support.virtual_time import passes, run
 
+pytestmark = pytest.mark.long
+
 _SETTINGS = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )

@@ -19,6 +19,8 @@ from foundry.types.batch import Batch, BatchOwner
 from tests.foundry.gateway.conftest import Rig
 from tests.support.scripted_upstream import OUTPUT_TOKENS, PROMPT_TOKENS
 
+pytestmark = pytest.mark.long
+
 MakeRig = Callable[..., Awaitable[Rig]]
 FAST: dict[str, Any] = {"batch_poll_s": 0.1, "batch_lease_s": 2.0}
 
