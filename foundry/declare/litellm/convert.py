@@ -153,8 +153,9 @@ def _rates(source: Source, tables: Tables, name: str, members: list[tuple[Path, 
             amount = source.number(*path)
             if amount is not None:
                 amounts[target.model] = amounts.get(target.model, 0) + int(amount)
-                words = "a group that is at its limit answers 429; LiteLLM tries another deployment"
-                source.note(path, words, "add routing.fallbacks if others should serve then")
+                if sum(other.model == target.model for _, other in members) > 1:
+                    words = "deployments of one model share one limit, the sum of theirs; a model at its limit is passed over"
+                    source.note(path, words, "give them model names of their own if each should have its own")
         for number, (model, amount) in enumerate(amounts.items(), 1):
             stem = re.sub(r"[^a-z0-9._-]", "-", f"{name}-{key}".lower()).lstrip("._-")
             label = stem if len(amounts) == 1 else f"{stem}-{number}"
