@@ -51,8 +51,12 @@ def begin(home: Path, *, models: bool = True, model_uris: Sequence[str] = ()) ->
 
     With one that runs already and something new to deploy, that is deployed through it. Raises ProcessError, ConfigurationError.
     """
-    instance = instances.load_or_create(home)
-    with locked(instance.layout.up_lock):
+    layout = Layout(home)
+    layout.make()
+    with locked(layout.up_lock):
+        instance = instances.load_or_create(
+            home
+        )  # under the lock: two first calls at once must not make two identities
         if is_running(home):
             _deploy_into_running(instance, models=models, model_uris=tuple(model_uris))
             return _reload(home), False

@@ -18,6 +18,7 @@ from foundry.errors import ProcessError
 from foundry.local import instance as instances
 from foundry.local import start, sweep
 from foundry.local import state as states
+from foundry.local.instance import ID_VARIABLE
 from foundry.settings import environment
 
 SMALL_TABLE = """
@@ -125,7 +126,11 @@ print("fresh" if fresh else "found")
     pair = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
     said = sorted(process.communicate(timeout=20)[0].strip() for process in pair)
     assert said == ["found", "fresh"]
-    up(home)
+    running = up(home)
+    supervisor = psutil.Process(running.supervisor_pid)
+    instance = instances.load(home)
+    assert instance is not None
+    assert supervisor.environ()[ID_VARIABLE] == instance.id  # one identity, whoever came first
     deadline = time.monotonic() + 10
     while len(marked(home)) != 2 and time.monotonic() < deadline:
         time.sleep(0.05)  # bounded poll: a process has no marker between its fork and its exec
