@@ -85,5 +85,7 @@ def test_own_ports_that_are_being_let_go_of_are_waited_for(claims: Callable[[], 
     letting_go.start()
     after, reasons = ports.find("00000007", before, claims(), patience_s=10)
     letting_go.join()
-    assert after == before
-    assert reasons == []
+    assert (
+        after.block == before.block
+    )  # the three public ports may have gone to another instance on this machine meanwhile
+    assert not any("block" in reason for reason in reasons)
